@@ -1,0 +1,356 @@
+"""The failure model of Leanfuse.
+
+LeanfuseError
+  +- InvalidInputError (422)        what was sent can never work
+  |    +- InvalidRequestError         fields that break their bounds, one FieldError each
+  |    +- UnknownComponentError       a name outside the allowed list
+  |    +- OutOfRangeError
+  |    +- InvalidNameError
+  |    +- InvalidArchitectureError    layers that do not fit together
+  |    +- ModelTooLargeError
+  |    +- ShapeMismatchError          model, teacher, member or input of another shape
+  |    +- InvalidEnsembleError
+  |    +- DatasetNotFoundError        a spec names a data set that does not exist
+  |    +- ReferenceNotFoundError      a spec names a model that does not exist
+  |    +- UnreadableFileError (and its leaves: one slug for each way an upload breaks)
+  |    +- IdempotencyKeyReusedError
+  +- MalformedRequestError (400)
+  +- UnsupportedMediaTypeError (415)
+  +- PayloadTooLargeError (413)
+  +- NotFoundError (404)
+  |    +- ModelNotFoundError
+  |    +- JobNotFoundError
+  +- ConflictError (409)
+  |    +- AlreadyExistsError
+  |    +- JobAlreadyFinishedError
+  |    +- ModelNotReadyError
+  |    +- StillReferencedError
+  |    +- IdempotencyInProgressError
+  +- PreconditionFailedError (412)
+  +- UnavailableError (503)
+  |    +- DatabaseUnavailableError
+  |    +- OverloadedError
+  |    +- ArtifactCorruptedError
+  +- JobError (a job that started and failed; carried in job.error)
+       +- TrainingDivergedError
+       +- ExportMismatchError
+       +- DependencyFailedError
+       +- PoisonJobError
+       +- DeadlineExceededError
+       +- OutOfMemoryError
+       +- MethodNotApplicableError
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, NamedTuple
+
+
+class FieldError(NamedTuple):
+    """Point at one wrong field: an RFC 6901 pointer, what is wrong with it, and a slug of the kind of error."""
+
+    pointer: str
+    detail: str
+    type: str
+
+
+class LeanfuseError(Exception):
+    """Say what happened (`detail`), how to mend it (`hint`) and where (`errors`)."""
+
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Something went wrong inside Leanfuse"
+    code: ClassVar[int] = 500
+
+    def __init__(self, detail: str, *, hint: str = "", errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.errors = tuple(errors)
+
+
+class InvalidInputError(LeanfuseError):
+    """What was sent can never work, however often it is repeated."""
+
+    slug = "invalid-input"
+    title = "The input is not valid"
+    code = 422
+
+
+class InvalidRequestError(InvalidInputError):
+    """Fields break their bounds; `errors` names each."""
+
+    slug = "invalid-request"
+    title = "The request does not fit its schema"
+
+
+class UnknownFieldError(InvalidInputError):
+    """A field that does not exist was sent."""
+
+    slug = "unknown-field"
+    title = "There is no such field"
+
+
+class UnknownComponentError(InvalidInputError):
+    """A kind, method, layer, optimizer or preset is not among the known ones."""
+
+    slug = "unknown-component"
+    title = "There is no such component"
+
+
+class OutOfRangeError(InvalidInputError):
+    """A number lies outside its allowed range."""
+
+    slug = "out-of-range"
+    title = "A value is out of its range"
+
+
+class InvalidNameError(InvalidInputError):
+    """A name breaks the naming rule."""
+
+    slug = "invalid-name"
+    title = "The name is not valid"
+
+
+class InvalidArchitectureError(InvalidInputError):
+    """The layers do not fit together."""
+
+    slug = "invalid-architecture"
+    title = "The architecture cannot be built"
+
+
+class ModelTooLargeError(InvalidInputError):
+    """The architecture has more parameters or layers than the service accepts."""
+
+    slug = "model-too-large"
+    title = "The model is too large"
+
+
+class ShapeMismatchError(InvalidInputError):
+    """A model, teacher, member or row does not have the shape that is needed."""
+
+    slug = "shape-mismatch"
+    title = "The shapes do not match"
+
+
+class InvalidEnsembleError(InvalidInputError):
+    """The members or weights cannot form an ensemble."""
+
+    slug = "invalid-ensemble"
+    title = "The ensemble is not valid"
+
+
+class DatasetNotFoundError(InvalidInputError):
+    """A spec names a data set that does not exist."""
+
+    slug = "dataset-not-found"
+    title = "There is no such data set"
+
+
+class ReferenceNotFoundError(InvalidInputError):
+    """A spec names a model, version or alias that does not exist."""
+
+    slug = "reference-not-found"
+    title = "There is no such model to build on"
+
+
+class UnreadableFileError(InvalidInputError):
+    """An uploaded file cannot be read as a data set."""
+
+    slug = "unreadable-file"
+    title = "The file cannot be read"
+
+
+class IdempotencyKeyReusedError(InvalidInputError):
+    """The idempotency key was used before with another request."""
+
+    slug = "idempotency-key-reused"
+    title = "The idempotency key belongs to another request"
+
+
+class MalformedRequestError(LeanfuseError):
+    """The bytes of the request are not what they claim to be."""
+
+    slug = "malformed-request"
+    title = "The request is malformed"
+    code = 400
+
+
+class UnsupportedMediaTypeError(LeanfuseError):
+    """The content type or file format is not accepted here."""
+
+    slug = "unsupported-media-type"
+    title = "The media type is not supported"
+    code = 415
+
+
+class PayloadTooLargeError(LeanfuseError):
+    """The body, batch or archive is larger than the limit, which the message names."""
+
+    slug = "payload-too-large"
+    title = "The payload is too large"
+    code = 413
+
+
+class NotFoundError(LeanfuseError):
+    """The path names nothing that exists."""
+
+    slug = "not-found"
+    title = "Not found"
+    code = 404
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model, version or alias has that name."""
+
+    slug = "model-not-found"
+    title = "There is no such model"
+
+
+class JobNotFoundError(NotFoundError):
+    """No job has that id."""
+
+    slug = "job-not-found"
+    title = "There is no such job"
+
+
+class ConflictError(LeanfuseError):
+    """The present state forbids the request."""
+
+    slug = "conflict"
+    title = "The present state forbids this"
+    code = 409
+
+
+class AlreadyExistsError(ConflictError):
+    """The name is taken."""
+
+    slug = "already-exists"
+    title = "The name is taken"
+
+
+class JobAlreadyFinishedError(ConflictError):
+    """A finished job never changes."""
+
+    slug = "job-already-finished"
+    title = "The job has finished already"
+
+
+class ModelNotReadyError(ConflictError):
+    """The version exists but cannot serve."""
+
+    slug = "model-not-ready"
+    title = "The model is not ready"
+
+
+class StillReferencedError(ConflictError):
+    """An alias, ensemble or job still refers to it."""
+
+    slug = "still-referenced"
+    title = "It is still in use"
+
+
+class IdempotencyInProgressError(ConflictError):
+    """The first request with this idempotency key has not ended."""
+
+    slug = "idempotency-in-progress"
+    title = "The first request with this key is still running"
+
+
+class PreconditionFailedError(LeanfuseError):
+    """The resource changed since the If-Match value was read."""
+
+    slug = "precondition-failed"
+    title = "The resource has changed"
+    code = 412
+
+
+class UnavailableError(LeanfuseError):
+    """The service cannot answer now; a later try may succeed."""
+
+    slug = "unavailable"
+    title = "Not available at present"
+    code = 503
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database does not answer."""
+
+    slug = "database-unavailable"
+    title = "The database does not answer"
+
+
+class OverloadedError(UnavailableError):
+    """More requests wait than the service may queue."""
+
+    slug = "overloaded"
+    title = "The service is overloaded"
+
+
+class ArtifactCorruptedError(UnavailableError):
+    """A stored file no longer has the content that its digest names."""
+
+    slug = "artifact-corrupted"
+    title = "A stored artifact is corrupted"
+
+
+class JobError(LeanfuseError):
+    """A job started and failed; the job row carries this error."""
+
+    slug = "job-failed"
+    title = "The job failed"
+    retryable: ClassVar[bool] = False
+
+
+class TrainingDivergedError(JobError):
+    """The loss became infinite or not a number."""
+
+    slug = "training-diverged"
+    title = "The training diverged"
+
+
+class ExportMismatchError(JobError):
+    """The exported graph does not compute what the trained model computes."""
+
+    slug = "export-mismatch"
+    title = "The exported graph differs from the model"
+
+
+class DependencyFailedError(JobError):
+    """A job that this one needs failed or was cancelled."""
+
+    slug = "dependency-failed"
+    title = "A job that this one depends on did not succeed"
+
+
+class PoisonJobError(JobError):
+    """The job's process died several times in a row without progress."""
+
+    slug = "poison-job"
+    title = "The job kills its process again and again"
+
+
+class DeadlineExceededError(JobError):
+    """The job ran longer than it may."""
+
+    slug = "deadline-exceeded"
+    title = "The job ran out of time"
+
+
+class OutOfMemoryError(JobError):
+    """The trainer needed more memory than it may use."""
+
+    slug = "job-out-of-memory"
+    title = "The job ran out of memory"
+
+
+class MethodNotApplicableError(JobError):
+    """The method cannot be applied to this parent."""
+
+    slug = "method-not-applicable"
+    title = "The method cannot be applied here"
+
+
+def all_errors(root: type[LeanfuseError] = LeanfuseError) -> Iterable[type[LeanfuseError]]:
+    """Yield every error class of the tree, the root first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from all_errors(child)
