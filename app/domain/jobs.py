@@ -69,7 +69,9 @@ def decide_retry(
         return Retry("queued", "interruptions", 0.0 if outcome == "drained" else base_seconds)
     if outcome == "lost":
         exhausted = losses_without_progress + 1 >= MAXIMUM_LOSSES or attempts >= MAXIMUM_ATTEMPTS
-        return _retry("losses_without_progress", losses_without_progress, base_seconds, "poison-job" if exhausted else None)
+        return _retry(
+            "losses_without_progress", losses_without_progress, base_seconds, "poison-job" if exhausted else None
+        )
     if outcome == "oom":
         return _retry("failures", failures, base_seconds, "job-out-of-memory" if failures >= 1 else None)
     if outcome in ("stalled", "retried"):

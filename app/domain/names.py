@@ -60,7 +60,8 @@ def parse_reference(text: str) -> Reference:
     """Read `name`, `name/3` or `name@alias`; raise InvalidNameError for anything else."""
     if ".." in text or not re.fullmatch(REFERENCE_PATTERN[1:-1], text):
         raise InvalidNameError(
-            f"{text[:140]!r} does not name a model.", hint="Write `name`, `name/3` (a version) or `name@champion` (an alias)."
+            f"{text[:140]!r} does not name a model.",
+            hint="Write `name`, `name/3` (a version) or `name@champion` (an alias).",
         )
     name, _, alias = text.partition("@")
     name, _, version = name.partition("/")

@@ -106,12 +106,17 @@ class ShareWeights(Value):
     method: Literal["share_weights"]
     parent: ModelReference | None = None
     architecture: Architecture | None = None
-    groups: Annotated[int, Field(ge=1, le=500)] | Annotated[list[Annotated[list[str], Field(min_length=2)]], Field(min_length=1)] = 1
+    groups: (
+        Annotated[int, Field(ge=1, le=500)]
+        | Annotated[list[Annotated[list[str], Field(min_length=2)]], Field(min_length=1)]
+    ) = 1
 
     @model_validator(mode="after")
     def _check_source(self) -> "ShareWeights":
         if (self.parent is None) == (self.architecture is None):
-            raise ValueError("name either a `parent` to share the weights of, or an `architecture` to train with shared weights")
+            raise ValueError(
+                "name either a `parent` to share the weights of, or an `architecture` to train with shared weights"
+            )
         return self
 
 
