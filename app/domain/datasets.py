@@ -1,7 +1,7 @@
 """What a data set is: one schema, three disjoint row sets, plain arrays named by their digest."""
 
 import hashlib
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,11 +76,11 @@ class DatasetManifest(BaseModel):
         return digest_of(self.model_dump(mode="json"))
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """Write JSON in the one form that is hashed: sorted keys, no spaces, UTF-8."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def digest_of(value: Any) -> str:
+def digest_of(value: object) -> str:
     """Return the SHA-256 of a JSON value's canonical form."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -36,7 +36,7 @@ ModelReference = Annotated[
     StringConstraints(pattern=REFERENCE_PATTERN),
     AfterValidator(_refuse_double_dots),
     Field(
-        description="A registered model: `name` (its newest version), `name/3` (version 3) or `name@champion` (an alias).",
+        description="A model: `name` (its newest version), `name/3` (a version) or `name@champion` (an alias).",
         examples=["digits-cnn@champion"],
     ),
 ]

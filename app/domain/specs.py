@@ -86,7 +86,7 @@ class BaseSpec(Value):
     alias: Name | None = Field(None, description="Point this alias at the new version when the job succeeds.")
     tags: dict[TagText, TagText] = Field(default_factory=dict, max_length=50)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
-    reuse: bool = Field(True, description="Take an identical registered model instead of training it again.")
+    reuse: bool = Field(default=True, description="Take an identical registered model instead of training it again.")
     max_runtime_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 7 * 86_400
 
 
@@ -141,7 +141,9 @@ class Distill(Value):
     student: Architecture
     temperature: Annotated[float, Field(ge=0.1, le=100)] = 4.0
     alpha: Fraction = 0.9
-    control: bool = Field(True, description="Also train the same student on hard labels alone, with the same budget.")
+    control: bool = Field(
+        default=True, description="Also train the same student on hard labels alone, with the same budget."
+    )
 
 
 OptimizeMethod: TypeAlias = Annotated[ShareWeights | Convolve | Distill, Field(discriminator="method")]
@@ -219,7 +221,9 @@ class EnsembleSpec(BaseSpec):
 
     kind: Literal["ensemble"]
     method: EnsembleMethod
-    require_gain: bool = Field(False, description="Fail unless the fusion is shown better than its best member.")
+    require_gain: bool = Field(
+        default=False, description="Fail unless the fusion is shown better than its best member."
+    )
 
 
 JobSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec, Field(discriminator="kind")]
