@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -69,7 +69,7 @@ def _shared_processors() -> list[Processor]:
     ]
 
 
-def _drop_color_message(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def _drop_color_message(_logger: object, _method: str, event: EventDict) -> EventDict:
     event.pop("color_message", None)  # uvicorn says everything twice
     return event
 

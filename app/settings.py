@@ -28,8 +28,10 @@ class WorkerSettings(BaseModel):
 
     slots: int = Field(1, ge=1, le=256, description="Trainers that run side by side on this host.")
     devices: tuple[str, ...] = Field((), description="CUDA device of each slot, in order; empty: the backend chooses.")
-    threads: int | None = Field(None, ge=1, le=1024, description="Threads of one trainer; default: its share of the cores.")
-    warm: bool = Field(True, description="Keep the next trainer ready with Keras imported.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of one trainer; default: its share of the cores."
+    )
+    warm: bool = Field(default=True, description="Keep the next trainer ready with Keras imported.")
 
     @property
     def threads_of_a_slot(self) -> int:
@@ -60,7 +62,9 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default_factory=_database_under_home, repr=False, description="SQLAlchemy URL; default: SQLite under `home`."
     )
-    broker_url: str | None = Field(None, repr=False, description="Redis URL of Celery; none: the worker host polls SQL.")
+    broker_url: str | None = Field(
+        None, repr=False, description="Redis URL of Celery; none: the worker host polls SQL."
+    )
     store_url: str = Field(
         default_factory=_store_under_home, repr=False, description="Where artifacts live; default: files under `home`."
     )
@@ -68,7 +72,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
     backend: Backend = Field("tensorflow", description="Keras backend of the trainers.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important line to log.")
-    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, else JSON."
+    )
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     timing: Timing = Field(default_factory=Timing)
     limits: Limits = Field(default_factory=Limits)
