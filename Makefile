@@ -1,0 +1,44 @@
+# Needs only make and Python 3.11, 3.12 or 3.13 (TensorFlow has wheels for these): no uv, no root, no running server.
+DATASET ?= digits
+STACK ?= embedded
+PYTEST_ARGS ?= -n 2
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that really runs: a shim of pyenv or asdf may exist and still fail.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	"$$name" -c 'import sys, ssl, venv, zlib; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test up check fmt
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+install: $(VENV)/.installed ## make .venv with everything that uv.lock names
+
+$(VENV)/.installed: pyproject.toml uv.lock .ci/bootstrap.py
+	@test -n "$(PYTHON)" || { echo "make: no usable Python found. Install Python 3.11, 3.12 or 3.13 with its ssl and" \
+		"venv modules, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	"$(PYTHON)" .ci/bootstrap.py
+	@touch $@
+
+demo: install ## run the whole main job (DATASET=digits|fashion_mnist STACK=embedded|scaled)
+	@$(BIN)/leanfuse demo --dataset $(DATASET) --stack $(STACK)
+
+up: install ## serve on http://127.0.0.1:8000 until Ctrl-C
+	@$(BIN)/leanfuse up
+
+test: install ## run every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: install ## lint, types, import rules, spelling
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+fmt: install ## format and mend what can be mended
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
