@@ -14,11 +14,23 @@ LeanfuseError
   |    +- ReferenceNotFoundError      a spec names a model that does not exist
   |    +- UnreadableFileError (and its leaves: one slug for each way an upload breaks)
   |    +- IdempotencyKeyReusedError
+  |    +- ReadOnlyFieldError
+  |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
+  |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
   +- MalformedRequestError (400)
+  |    +- MalformedJsonError
+  |    +- InvalidIdempotencyKeyError
+  |    +- InvalidPageTokenError
+  |    +- InvalidFilterError
+  |    +- InvalidHostError
+  +- MethodNotAllowedError (405)
   +- UnsupportedMediaTypeError (415)
   +- PayloadTooLargeError (413)
+  |    +- BatchTooLargeError
+  +- PredictionTimeoutError (504)
   +- NotFoundError (404)
   |    +- ModelNotFoundError
+  |    +- ModelDeletedError (410)
   |    +- JobNotFoundError
   +- ConflictError (409)
   |    +- AlreadyExistsError
@@ -347,6 +359,128 @@ class MethodNotApplicableError(JobError):
 
     slug = "method-not-applicable"
     title = "The method cannot be applied here"
+
+
+class MalformedJsonError(MalformedRequestError):
+    """The body is not JSON in UTF-8, has a key twice, or is nested too deeply."""
+
+    slug = "malformed-json"
+    title = "The body is not valid JSON"
+
+
+class InvalidIdempotencyKeyError(MalformedRequestError):
+    """The idempotency key is empty, too long or has unprintable characters."""
+
+    slug = "invalid-idempotency-key"
+    title = "The idempotency key is not valid"
+
+
+class InvalidPageTokenError(MalformedRequestError):
+    """The page token was not made by this service for this list."""
+
+    slug = "invalid-page-token"
+    title = "The page token is not valid"
+
+
+class InvalidFilterError(MalformedRequestError):
+    """A query parameter asks for a filter or an order that does not exist."""
+
+    slug = "invalid-filter"
+    title = "There is no such filter"
+
+
+class InvalidHostError(MalformedRequestError):
+    """The Host header names a host that this service does not answer for."""
+
+    slug = "invalid-host"
+    title = "The host is not allowed"
+
+
+class MethodNotAllowedError(LeanfuseError):
+    """The path exists, but not with this method; `Allow` lists the methods that do."""
+
+    slug = "method-not-allowed"
+    title = "The method is not allowed here"
+    code = 405
+
+
+class ReadOnlyFieldError(InvalidInputError):
+    """A field that only the service writes was sent."""
+
+    slug = "read-only-field"
+    title = "The field is written by the service alone"
+
+
+class NonFiniteNumberError(InvalidInputError):
+    """NaN or an infinity was sent; JSON has neither."""
+
+    slug = "non-finite-number"
+    title = "A number is not finite"
+
+
+class InvalidStringError(InvalidInputError):
+    """A string holds U+0000 or half of a surrogate pair, which cannot be stored."""
+
+    slug = "invalid-string"
+    title = "A string cannot be stored"
+
+
+class NumberOutOfRangeError(InvalidInputError):
+    """An integer does not fit 64 bits."""
+
+    slug = "number-out-of-range"
+    title = "An integer is too large"
+
+
+class ModelDeletedError(NotFoundError):
+    """The version existed and was deleted."""
+
+    slug = "model-deleted"
+    title = "The version was deleted"
+    code = 410
+
+
+class InputShapeMismatchError(InvalidInputError):
+    """The input does not have the shape that the model's signature asks for."""
+
+    slug = "input-shape-mismatch"
+    title = "The input has another shape than the model takes"
+
+
+class RaggedInputError(InvalidInputError):
+    """The rows of the input differ in shape."""
+
+    slug = "ragged-input"
+    title = "The rows of the input differ in shape"
+
+
+class EmptyInputError(InvalidInputError):
+    """The input has no rows."""
+
+    slug = "empty-input"
+    title = "The input has no rows"
+
+
+class InvalidInputValueError(InvalidInputError):
+    """An element of the input is not a number that the model takes."""
+
+    slug = "invalid-input-value"
+    title = "A value of the input is not valid"
+
+
+class BatchTooLargeError(PayloadTooLargeError):
+    """More rows were sent than one prediction may have."""
+
+    slug = "batch-too-large"
+    title = "The batch is too large"
+
+
+class PredictionTimeoutError(LeanfuseError):
+    """The prediction did not end in time."""
+
+    slug = "prediction-timeout"
+    title = "The prediction took too long"
+    code = 504
 
 
 def all_errors(root: type[LeanfuseError] = LeanfuseError) -> Iterable[type[LeanfuseError]]:
