@@ -13,11 +13,27 @@ LeanfuseError
   |    +- DatasetNotFoundError        a spec names a data set that does not exist
   |    +- ReferenceNotFoundError      a spec names a model that does not exist
   |    +- UnreadableFileError (and its leaves: one slug for each way an upload breaks)
+  |    |    +- EmptyFileError
+  |    |    +- PickleNotAllowedError
+  |    |    +- DeclaredSizeMismatchError
+  |    |    +- TooManyMembersError
+  |    |    +- UnsupportedDtypeError
+  |    |    +- UnsupportedArchiveError
+  |    |    +- UnsafeArchivePathError
+  |    |    +- UnreadableMemberError
+  |    |    +- NoSamplesError
+  |    |    +- SingleClassError
+  |    |    +- LengthMismatchError
+  |    |    +- LabelOutOfRangeError
+  |    |    +- NonFiniteValuesError
+  |    |    +- InvalidCsvError
+  |    |    +- InvalidWavError
   |    +- IdempotencyKeyReusedError
   |    +- ReadOnlyFieldError
   |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
   |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
   +- MalformedRequestError (400)
+  |    +- DigestMismatchError
   |    +- MalformedJsonError
   |    +- InvalidIdempotencyKeyError
   |    +- InvalidPageTokenError
@@ -25,7 +41,11 @@ LeanfuseError
   |    +- InvalidHostError
   +- MethodNotAllowedError (405)
   +- UnsupportedMediaTypeError (415)
+  |    +- UnsupportedWavEncodingError
   +- PayloadTooLargeError (413)
+  |    +- DecompressionBombError
+  |    +- ImageTooLargeError
+  |    +- AudioTooLongError
   |    +- BatchTooLargeError
   +- PredictionTimeoutError (504)
   +- NotFoundError (404)
@@ -41,6 +61,7 @@ LeanfuseError
   +- PreconditionFailedError (412)
   +- UnavailableError (503)
   |    +- DatabaseUnavailableError
+  |    +- DatasetUnavailableError     a builtin whose files or package are missing here
   |    +- OverloadedError
   |    +- ArtifactCorruptedError
   +- JobError (a job that started and failed; carried in job.error)
@@ -171,6 +192,111 @@ class UnreadableFileError(InvalidInputError):
     title = "The file cannot be read"
 
 
+class EmptyFileError(UnreadableFileError):
+    """The file has 0 bytes."""
+
+    slug = "empty-file"
+    title = "The file is empty"
+
+
+class PickleNotAllowedError(UnreadableFileError):
+    """An array of objects was sent: reading it would run code of the sender."""
+
+    slug = "pickle-not-allowed"
+    title = "Pickled objects are not accepted"
+
+
+class DeclaredSizeMismatchError(UnreadableFileError):
+    """A header declares another number of bytes than there are."""
+
+    slug = "declared-size-mismatch"
+    title = "A header declares another size than the file holds"
+
+
+class TooManyMembersError(UnreadableFileError):
+    """The archive has more members than the service reads."""
+
+    slug = "too-many-members"
+    title = "The archive has too many members"
+
+
+class UnsupportedDtypeError(UnreadableFileError):
+    """An array has a type that is no feature or label."""
+
+    slug = "unsupported-dtype"
+    title = "The type of the array is not supported"
+
+
+class UnsupportedArchiveError(UnreadableFileError):
+    """The archive is encrypted, nested, overlapping or packed in a way that is not read."""
+
+    slug = "unsupported-archive"
+    title = "The archive is of an unsupported kind"
+
+
+class UnsafeArchivePathError(UnreadableFileError):
+    """A member's name points outside the archive, or is no plain file."""
+
+    slug = "unsafe-archive-path"
+    title = "A name in the archive is not safe"
+
+
+class UnreadableMemberError(UnreadableFileError):
+    """One file of the archive cannot be decoded."""
+
+    slug = "unreadable-member"
+    title = "A file in the archive cannot be read"
+
+
+class NoSamplesError(UnreadableFileError):
+    """The file, or one of the row sets, has no rows."""
+
+    slug = "no-samples"
+    title = "There are no samples"
+
+
+class SingleClassError(UnreadableFileError):
+    """All rows have the same label."""
+
+    slug = "single-class"
+    title = "There is only one class"
+
+
+class LengthMismatchError(UnreadableFileError):
+    """Features and labels differ in number."""
+
+    slug = "length-mismatch"
+    title = "Features and labels differ in number"
+
+
+class LabelOutOfRangeError(UnreadableFileError):
+    """A label is none of the classes."""
+
+    slug = "label-out-of-range"
+    title = "A label is out of range"
+
+
+class NonFiniteValuesError(UnreadableFileError):
+    """A value is NaN or infinite; `errors` names the first ten."""
+
+    slug = "non-finite-values"
+    title = "A value is not finite"
+
+
+class InvalidCsvError(UnreadableFileError):
+    """The text is no proper CSV; the message names line and column."""
+
+    slug = "invalid-csv"
+    title = "The CSV is not valid"
+
+
+class InvalidWavError(UnreadableFileError):
+    """The audio is no proper WAV."""
+
+    slug = "invalid-wav"
+    title = "The WAV is not valid"
+
+
 class IdempotencyKeyReusedError(InvalidInputError):
     """The idempotency key was used before with another request."""
 
@@ -186,6 +312,13 @@ class MalformedRequestError(LeanfuseError):
     code = 400
 
 
+class DigestMismatchError(MalformedRequestError):
+    """The bytes that arrived are not those that Content-Digest names."""
+
+    slug = "digest-mismatch"
+    title = "The digest does not match the bytes"
+
+
 class UnsupportedMediaTypeError(LeanfuseError):
     """The content type or file format is not accepted here."""
 
@@ -194,12 +327,40 @@ class UnsupportedMediaTypeError(LeanfuseError):
     code = 415
 
 
+class UnsupportedWavEncodingError(UnsupportedMediaTypeError):
+    """The audio is coded in another way than PCM of 8, 16, 24 or 32 bits."""
+
+    slug = "unsupported-wav-encoding"
+    title = "The WAV encoding is not supported"
+
+
 class PayloadTooLargeError(LeanfuseError):
     """The body, batch or archive is larger than the limit, which the message names."""
 
     slug = "payload-too-large"
     title = "The payload is too large"
     code = 413
+
+
+class DecompressionBombError(PayloadTooLargeError):
+    """The archive expands to more than the service unpacks."""
+
+    slug = "decompression-bomb"
+    title = "The archive expands too far"
+
+
+class ImageTooLargeError(PayloadTooLargeError):
+    """An image has more pixels than the service decodes."""
+
+    slug = "image-too-large"
+    title = "An image is too large"
+
+
+class AudioTooLongError(PayloadTooLargeError):
+    """A recording lasts longer than the service decodes."""
+
+    slug = "audio-too-long"
+    title = "A recording is too long"
 
 
 class NotFoundError(LeanfuseError):
@@ -288,6 +449,13 @@ class DatabaseUnavailableError(UnavailableError):
 
     slug = "database-unavailable"
     title = "The database does not answer"
+
+
+class DatasetUnavailableError(UnavailableError):
+    """A builtin data set needs a file or package that is missing on this machine."""
+
+    slug = "dataset-unavailable"
+    title = "The data set is not available on this machine"
 
 
 class OverloadedError(UnavailableError):
