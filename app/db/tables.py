@@ -1,0 +1,290 @@
+"""The tables. Rules that must hold whatever the code does are constraints; there are no relationships to load."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Instant, Json, new_id, now
+
+Id = String(36)
+Sha256 = String(64)
+# SQLite numbers rows by itself only when the key is exactly INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Dataset(Base):
+    """A registered data set: a name for a manifest of stored files."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    digest: Mapped[str] = mapped_column(Sha256, index=True)
+    manifest: Mapped[dict[str, Any]] = mapped_column(Json)
+    source: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+
+
+class Job(Base):
+    """One job; the row is the truth, and `token` fences whoever works on it."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued','running','succeeded','failed','cancelled')", name="state"),
+        CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
+        CheckConstraint("priority BETWEEN -10 AND 10", name="priority"),
+        Index(
+            "ix_jobs_ready",
+            "queue",
+            text("priority DESC"),
+            "not_before",
+            "id",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_leased",
+            "lease_expires_at",
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(63))
+    spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    recipe_digest: Mapped[str] = mapped_column(Sha256, index=True)
+    reuse: Mapped[bool] = mapped_column(default=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+
+    state: Mapped[str] = mapped_column(String(20), default="queued")
+    phase: Mapped[str | None] = mapped_column(String(20))
+    queue: Mapped[str] = mapped_column(String(63), default="default")
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    min_protocol: Mapped[int] = mapped_column(Integer, default=1)
+
+    token: Mapped[int] = mapped_column(BigInteger, default=0)
+    worker_id: Mapped[str | None] = mapped_column(Id)
+    lease_expires_at: Mapped[datetime | None] = mapped_column(Instant())
+    not_before: Mapped[datetime] = mapped_column(Instant(), default=now)
+    max_runtime_seconds: Mapped[int] = mapped_column(Integer, default=7 * 86_400)
+    deadline_at: Mapped[datetime | None] = mapped_column(Instant())
+    dispatched_at: Mapped[datetime | None] = mapped_column(Instant())
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(Instant())
+
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    interruptions: Mapped[int] = mapped_column(Integer, default=0)
+    losses_without_progress: Mapped[int] = mapped_column(Integer, default=0)
+
+    step: Mapped[int] = mapped_column(BigInteger, default=0)
+    total_steps: Mapped[int | None] = mapped_column(BigInteger)
+    progress_at: Mapped[datetime | None] = mapped_column(Instant())
+    # No foreign key: a checkpoint belongs to its job, and the two would refer to each other.
+    checkpoint_id: Mapped[str | None] = mapped_column(Id)
+    result_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id", use_alter=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    started_at: Mapped[datetime | None] = mapped_column(Instant())
+    finished_at: Mapped[datetime | None] = mapped_column(Instant())
+
+
+class JobDependency(Base):
+    """A job that must succeed before another may start; its result takes `role` and `position` in that other."""
+
+    __tablename__ = "job_dependencies"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    depends_on_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True, index=True)
+    role: Mapped[str] = mapped_column(String(20), primary_key=True, default="member")
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, default=0)
+
+
+class JobAttempt(Base):
+    """One claim of a job, and how it ended. No token is ever used twice."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    token: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    worker_id: Mapped[str] = mapped_column(Id)
+    started_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant())
+    outcome: Mapped[str | None] = mapped_column(String(20))
+    exit_code: Mapped[int | None] = mapped_column(Integer)
+    signal: Mapped[int | None] = mapped_column(Integer)
+    max_rss_mb: Mapped[int | None] = mapped_column(Integer)
+    step_from: Mapped[int] = mapped_column(BigInteger, default=0)
+    step_to: Mapped[int | None] = mapped_column(BigInteger)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+
+class JobEvent(Base):
+    """Something that happened to a job, in order; the stream that clients follow."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job_id_id", "job_id", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    token: Mapped[int] = mapped_column(BigInteger, default=0)
+    type: Mapped[str] = mapped_column(String(20))
+    at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    data: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+
+
+class Checkpoint(Base):
+    """A state to resume from, written by one attempt."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("job_id", "token", "step"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    token: Mapped[int] = mapped_column(BigInteger)
+    step: Mapped[int] = mapped_column(BigInteger)
+    manifest: Mapped[dict[str, Any]] = mapped_column(Json)
+    sha256: Mapped[str] = mapped_column(Sha256)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+
+
+class Blob(Base):
+    """A stored file that some row refers to."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(Sha256, primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    quarantined_at: Mapped[datetime | None] = mapped_column(Instant())
+
+
+class Model(Base):
+    """A name under which versions are registered."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    description: Mapped[str] = mapped_column(Text, default="")
+    next_version: Mapped[int] = mapped_column(Integer, default=1)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+
+
+class ModelVersion(Base):
+    """An immutable version; `ordinal` counts those of one job, so that registering twice is impossible."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (
+        CheckConstraint("state IN ('ready','deprecated','deleting','deleted','corrupted')", name="state"),
+        UniqueConstraint("model_id", "version"),
+        UniqueConstraint("job_id", "ordinal"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int] = mapped_column(Integer)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    ordinal: Mapped[int] = mapped_column(Integer, default=0)
+    token: Mapped[int] = mapped_column(BigInteger, default=0)
+    state: Mapped[str] = mapped_column(String(20), default="ready")
+    kind: Mapped[str] = mapped_column(String(20))
+    method: Mapped[str] = mapped_column(String(40))
+    digest: Mapped[str] = mapped_column(Sha256, index=True)
+    # Empty for a by-product whose own recipe is that of the whole job: it must not answer for the job's result.
+    recipe_digest: Mapped[str | None] = mapped_column(Sha256, index=True)
+    dataset_digest: Mapped[str] = mapped_column(Sha256, index=True)
+    manifest: Mapped[dict[str, Any]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+
+
+class VersionLink(Base):
+    """What a version was made from: its parent, its teacher, or its members in order."""
+
+    __tablename__ = "version_links"
+
+    child_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(20), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, default=0)
+    parent_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    weight: Mapped[float | None] = mapped_column()
+
+
+class Alias(Base):
+    """A movable name for one version of a model."""
+
+    __tablename__ = "aliases"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(63), primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+
+
+class AliasChange(Base):
+    """Where an alias pointed before and after a change; no version means that it was deleted."""
+
+    __tablename__ = "alias_history"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    alias: Mapped[str] = mapped_column(String(63))
+    version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    changed_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+
+
+class VersionTag(Base):
+    """A label that a user put on a version."""
+
+    __tablename__ = "version_tags"
+
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(250), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class RegistryRevision(Base):
+    """One row that counts the registry's writes, so that a view of it sees with one read whether to reload."""
+
+    __tablename__ = "registry_revision"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(BigInteger)
+
+
+class Worker(Base):
+    """A worker host that lives, or lived until `last_seen_at`."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    slots: Mapped[int] = mapped_column(Integer)
+    protocol: Mapped[int] = mapped_column(Integer)
+    started_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    last_seen_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    drain_requested_at: Mapped[datetime | None] = mapped_column(Instant())
+    quarantined_at: Mapped[datetime | None] = mapped_column(Instant())
+
+
+class IdempotencyRecord(Base):
+    """The answer to a request that may be sent again with the same key."""
+
+    __tablename__ = "idempotency"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(Sha256)
+    response_code: Mapped[int | None] = mapped_column(Integer)
+    response_body: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    expires_at: Mapped[datetime] = mapped_column(Instant(), index=True)
