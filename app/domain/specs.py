@@ -1,8 +1,8 @@
 """Job specs: what a user POSTs. Every number is bounded, every unknown field is refused."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, TypeAdapter, model_validator
 
 from app.domain.datasets import Value
 from app.domain.names import ModelReference, Name
@@ -170,7 +170,15 @@ class RegisteredMember(Value):
     model: ModelReference
 
 
-Member: TypeAlias = NewMember | RegisteredMember
+def _member_tag(value: Any) -> str:
+    named = "model" in value if isinstance(value, dict) else isinstance(value, RegisteredMember)
+    return "registered" if named else "new"
+
+
+# Tagged by hand, so that a wrong member is told what is wrong with it, not what the other kind would need.
+Member: TypeAlias = Annotated[
+    Annotated[NewMember, Tag("new")] | Annotated[RegisteredMember, Tag("registered")], Discriminator(_member_tag)
+]
 Members = Annotated[list[Member], Field(min_length=1, max_length=100)]
 MemberWeights = Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], Field(min_length=1, max_length=100)]
 
