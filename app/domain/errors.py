@@ -651,6 +651,13 @@ class PredictionTimeoutError(LeanfuseError):
     code = 504
 
 
+class UnreachableError(UnavailableError):
+    """Nothing answers at the address of the service."""
+
+    slug = "unreachable"
+    title = "The service does not answer"
+
+
 def all_errors(root: type[LeanfuseError] = LeanfuseError) -> Iterable[type[LeanfuseError]]:
     """Yield every error class of the tree, the root first."""
     yield root
