@@ -1,0 +1,13 @@
+"""Learn from the kernel whether its memory killer struck."""
+
+from pathlib import Path
+
+
+def count_memory_kills(*, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Count the processes that were killed in this process's control group for want of memory; 0 if nothing tells."""
+    try:
+        group = own.read_text().splitlines()[-1].partition("::")[2]
+        lines = (root / group.lstrip("/") / "memory.events").read_text().split("\n")
+    except (OSError, IndexError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

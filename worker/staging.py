@@ -1,0 +1,223 @@
+"""Files of one attempt: what the trainer may read is laid out for it, what it made is checked and kept."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from app.db.attempts import ClaimedJob, SavedState
+from app.db.datasets import dataset_by_id
+from app.db.finish import NewVersion
+from app.db.jobs import get_job
+from app.db.registry import VersionRow, resolve, versions_by_id
+from app.db.session import Sessions, reading
+from app.domain.datasets import DatasetManifest, FileRef, digest_of
+from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
+from app.domain.models import VersionManifest
+from app.domain.specs import Convolve, Distill, JobSpec, RegisteredMember, Serial, ShareWeights, job_spec_adapter
+from app.logging import get_logger
+from app.settings import Settings
+from app.store.base import Store
+from worker.assignment import Assignment, DatasetInput, Limits, ReferenceRole, VersionInput
+from worker.messages import MANIFEST_NAME, ProductRef
+
+log = get_logger(__name__)
+
+
+class BrokenProductError(JobError):
+    """What the trainer handed over is not what it says, which is a fault of the machine or of Leanfuse."""
+
+    slug = "artifact-corrupted"
+    title = "The trainer's files are damaged"
+    retryable = True
+
+
+class DirectoryManifest(BaseModel):
+    """Name every file of a checkpoint by its relative path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: dict[str, FileRef]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered version and the spec of the job that made it."""
+
+    row: VersionRow
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the database says about a job's inputs."""
+
+    dataset: str
+    manifest: DatasetManifest
+    references: dict[ReferenceRole, tuple[Source, ...]]
+
+
+def find_sources(sessions: Sessions, job: ClaimedJob) -> Sources:
+    """Look up the job's data set and every version that its spec names or that its dependencies made."""
+    spec = job_spec_adapter.validate_python(job.spec)
+    with reading(sessions) as session:
+        dataset = dataset_by_id(session, job.dataset_id)
+        return Sources(
+            dataset=dataset.name,
+            manifest=DatasetManifest.model_validate(dataset.manifest),
+            references=_references(session, spec, job),
+        )
+
+
+def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store, settings: Settings) -> Path:
+    """Fetch what the trainer may read, make its directories and return the path of its assignment."""
+    for name in ("scratch", "output", "checkpoints"):
+        (directory / name).mkdir(mode=0o700, parents=True)
+    spec = job_spec_adapter.validate_python(job.spec)
+    assignment = Assignment(
+        job_id=job.lease.job_id,
+        token=job.lease.token,
+        spec=spec,
+        recipe_digest=job.recipe_digest,
+        dataset=_dataset_input(sources, store),
+        references={
+            role: tuple(_version_input(source, store) for source in found) for role, found in sources.references.items()
+        },
+        seed=spec.seed,
+        scratch=directory / "scratch",
+        output=directory / "output",
+        checkpoint=_restore(job.checkpoints, directory / "resume", store),
+        limits=Limits(
+            checkpoint_seconds=settings.timing.checkpoint_seconds,
+            parameters=settings.limits.parameters,
+            threads=settings.worker.threads_of_a_slot,
+        ),
+    )
+    path = directory / "assignment.json"
+    path.write_text(assignment.model_dump_json())
+    return path
+
+
+def keep_checkpoint(path: Path, *, directory: Path, store: Store) -> tuple[dict[str, Any], str]:
+    """Verify a checkpoint and put its files into the store; return its manifest and the manifest's digest."""
+    path = _within(path, directory / "checkpoints")
+    manifest = DirectoryManifest.model_validate_json((path / MANIFEST_NAME).read_bytes())
+    for name, reference in manifest.files.items():
+        _keep(path, name, reference, store)
+    content = manifest.model_dump(mode="json")
+    return content, digest_of(content)
+
+
+def keep_product(product: ProductRef, *, directory: Path, store: Store) -> NewVersion:
+    """Verify a product's files against its manifest and put them, and the manifest, into the store."""
+    path = _within(product.path, directory / "output")
+    manifest = VersionManifest.model_validate_json((path / MANIFEST_NAME).read_bytes())
+    for name, reference in manifest.files.items():
+        _keep(path, name, reference, store)
+    store.put(path / MANIFEST_NAME)
+    return NewVersion(product.name, manifest)
+
+
+def _references(session: Session, spec: JobSpec, job: ClaimedJob) -> dict[ReferenceRole, tuple[Source, ...]]:
+    made = versions_by_id(session, [dependency.version_id for dependency in job.dependencies])
+    by_position = {item.position: made[item.version_id] for item in job.dependencies if item.version_id in made}
+    return {
+        role: tuple(_source(session, row) for row in rows)
+        for role, rows in _rows_by_role(session, spec, by_position).items()
+    }
+
+
+def _rows_by_role(
+    session: Session, spec: JobSpec, made: dict[int, VersionRow]
+) -> dict[ReferenceRole, list[VersionRow]]:
+    if spec.kind == "train":
+        return {}
+    method = spec.method
+    if isinstance(method, Distill):
+        return {"teacher": [resolve(session, method.teacher)]}
+    if isinstance(method, ShareWeights | Convolve):
+        return {"parent": [resolve(session, method.parent)]} if method.parent else {}
+    if isinstance(method, Serial):
+        return {}  # its members are trained one after another, inside the job
+    return {
+        "members": [
+            resolve(session, member.model) if isinstance(member, RegisteredMember) else made[position]
+            for position, member in enumerate(method.members)
+        ]
+    }
+
+
+def _source(session: Session, row: VersionRow) -> Source:
+    return Source(row, get_job(session, row.job_id).job.spec)
+
+
+def _dataset_input(sources: Sources, store: Store) -> DatasetInput:
+    manifest = sources.manifest
+    return DatasetInput(
+        name=sources.dataset,
+        digest=manifest.digest,
+        dataset_schema=manifest.dataset_schema,
+        statistics=manifest.statistics,
+        files={name: store.fetch(reference.sha256) for name, reference in manifest.files.items()},
+    )
+
+
+def _version_input(source: Source, store: Store) -> VersionInput:
+    row = source.row
+    return VersionInput(
+        version_id=row.id,
+        name=row.name,
+        version=row.version,
+        digest=row.digest,
+        manifest=row.manifest,
+        files={name: store.fetch(reference.sha256) for name, reference in row.manifest.files.items()},
+        training_recipe=source.recipe,
+    )
+
+
+def _restore(checkpoints: tuple[SavedState, ...], directory: Path, store: Store) -> Path | None:
+    """Lay out the newest checkpoint that is whole; a damaged one gives way to the one before."""
+    for saved in checkpoints:
+        try:
+            _link_files(DirectoryManifest.model_validate(saved.manifest), directory, store)
+        except ArtifactCorruptedError as error:
+            log.warning("checkpoint_damaged", step=saved.step, detail=error.detail)
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            return directory
+    return None
+
+
+def _link_files(manifest: DirectoryManifest, directory: Path, store: Store) -> None:
+    directory.mkdir(parents=True)
+    for name, reference in manifest.files.items():
+        place = _within(directory / name, directory)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(store.fetch(reference.sha256))
+
+
+def _keep(directory: Path, name: str, reference: FileRef, store: Store) -> None:
+    path = _within(directory / name, directory)
+    found = store.put(path)
+    if found != reference:
+        raise BrokenProductError(
+            f"{name} has not the content that its manifest names.", hint="Look at the worker's disk."
+        )
+
+
+def _within(path: Path, directory: Path) -> Path:
+    """Return the path if it lies in the directory; links and `..` must not lead a trainer out of its own files."""
+    resolved = path.resolve()
+    if not resolved.is_relative_to(directory.resolve()):
+        raise BrokenProductError(f"{path} lies outside of the trainer's directory.")
+    return resolved
+
+
+def is_retryable(error: Exception) -> bool:
+    """Tell whether another attempt may succeed where this one failed outside of the trainer."""
+    if isinstance(error, JobError):
+        return error.retryable
+    return isinstance(error, LeanfuseError | OSError) and not isinstance(error, InvalidInputError)
