@@ -9,19 +9,19 @@ from app.domain.errors import InvalidNameError
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 REFERENCE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?|/[1-9][0-9]{0,8})?$"
-_NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit, without '..'"
+NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit, without '..'"
 
 
 def check_name(name: str) -> str:
     """Return the name, or raise InvalidNameError that tells the rule."""
     if ".." in name or not re.fullmatch(NAME_PATTERN[1:-1], name):
-        raise InvalidNameError(f"{name[:80]!r} is not a valid name.", hint=f"A name has {_NAME_RULE}.")
+        raise InvalidNameError(f"{name[:80]!r} is not a valid name.", hint=f"A name has {NAME_RULE}.")
     return name
 
 
 def _refuse_double_dots(name: str) -> str:
     if ".." in name:
-        raise ValueError(f"a name has {_NAME_RULE}")
+        raise ValueError(f"a name has {NAME_RULE}")
     return name
 
 
@@ -29,7 +29,7 @@ Name = Annotated[
     str,
     StringConstraints(pattern=NAME_PATTERN),
     AfterValidator(_refuse_double_dots),
-    Field(description=f"A name: {_NAME_RULE}.", examples=["digits-cnn"]),
+    Field(description=f"A name: {NAME_RULE}.", examples=["digits-cnn"]),
 ]
 ModelReference = Annotated[
     str,

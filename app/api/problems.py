@@ -1,0 +1,134 @@
+"""Every error leaves as an RFC 9457 problem: one place maps exceptions, one place writes the answer."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from app.domain import errors
+from app.domain.errors import FieldError, LeanfuseError
+from app.domain.explain import explain_parameters, explain_validation
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = "2"
+
+
+class WrongField(BaseModel):
+    """Point at one wrong field."""
+
+    pointer: str = Field(description="RFC 6901 pointer into the body, or `/query/NAME` for a parameter.")
+    detail: str
+    type: str = Field(description="The slug of the problem of this field.")
+
+
+class Problem(BaseModel):
+    """Say what happened, why and how to mend it (RFC 9457)."""
+
+    type: str = Field(description="Path of the page that explains this kind of problem.", examples=["/problems/out-of-range"])
+    title: str
+    status: int = Field(description="The HTTP status code.")
+    detail: str
+    hint: str = Field("", description="How to mend it.")
+    instance: str = Field(description="The request, as `urn:request:ID`.")
+    request_id: str
+    errors: list[WrongField] = Field(default_factory=list)
+
+
+def problem_body(error: LeanfuseError, request_id: str) -> dict[str, Any]:
+    """Return the members of the problem that an error becomes."""
+    return {
+        "type": f"/problems/{error.slug}",
+        "title": error.title,
+        "status": error.code,
+        "detail": error.detail,
+        "hint": error.hint,
+        "instance": f"urn:request:{request_id}",
+        "request_id": request_id,
+        "errors": [item._asdict() for item in error.errors],
+    }
+
+
+def problem_response(error: LeanfuseError, request_id: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer to a request that failed."""
+    body = problem_body(error, request_id)
+    sent = dict(headers or {})
+    if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+        sent.setdefault("Retry-After", RETRY_AFTER_SECONDS)
+    return JSONResponse(body, status_code=error.code, media_type=MEDIA_TYPE, headers=sent)
+
+
+def documented(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of an operation that may fail in these ways, for the OpenAPI document."""
+    by_code: dict[int, list[type[LeanfuseError]]] = {}
+    for kind in kinds:
+        by_code.setdefault(kind.code, []).append(kind)
+    schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        code: {"description": "; ".join(f"`{kind.slug}`: {kind.title}" for kind in group), "content": schema}
+        for code, group in sorted(by_code.items())
+    }
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Let every exception leave as a problem."""
+    app.add_exception_handler(LeanfuseError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    app.add_exception_handler(ValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+def _answer(request: Request, error: Exception) -> JSONResponse:
+    mapped, headers = _map(request, error)
+    response = problem_response(mapped, request_id_of(request), headers=headers)
+    if request.url.path.endswith(":predict"):
+        # TF Serving's clients read `error`; ours read the rest.
+        body = problem_body(mapped, request_id_of(request)) | {"error": mapped.detail}
+        return JSONResponse(body, status_code=mapped.code, media_type=MEDIA_TYPE, headers=dict(headers))
+    return response
+
+
+def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    structlog.get_logger().error("request_failed", path=request.url.path, request_id=request_id_of(request), exc_info=error)
+    hidden = LeanfuseError("The request could not be answered.", hint="Tell the operator the request id.")
+    return problem_response(hidden, request_id_of(request))
+
+
+def request_id_of(request: Request) -> str:
+    """Return the id under which a request is logged and answered."""
+    return str(request.scope.get("state", {}).get("request_id", "unknown"))
+
+
+def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, str]]:
+    if isinstance(error, LeanfuseError):
+        return error, {}
+    if isinstance(error, RequestValidationError):
+        return explain_parameters(error.errors()), {}
+    if isinstance(error, ValidationError):
+        return explain_validation(error.errors(include_url=False)), {}
+    assert isinstance(error, HTTPException)
+    return _map_http(request, error)
+
+
+def _map_http(request: Request, error: HTTPException) -> tuple[LeanfuseError, dict[str, str]]:
+    path = request.url.path[:200]
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(request.app.state.services.methods.allowed(request.url.path))
+        hint = f"Use one of {allowed}." if allowed else ""
+        return errors.MethodNotAllowedError(f"{request.method} is not possible on {path}.", hint=hint), {"Allow": allowed}
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return errors.NotFoundError(f"There is nothing at {path}.", hint="`/docs` lists every path."), {}
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return errors.PayloadTooLargeError("The body is larger than this service accepts."), {"Connection": "close"}
+    return errors.MalformedRequestError("The request could not be read.", hint=str(error.detail)[:200]), {}
+
+
+def field_error(pointer: str, detail: str, kind: type[LeanfuseError]) -> FieldError:
+    """Return the entry of `errors` for one field."""
+    return FieldError(pointer, detail, kind.slug)

@@ -1,0 +1,97 @@
+"""The registry in memory: predictions resolve names and aliases here and never ask the database."""
+
+import difflib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.db import registry
+from app.db.registry import Snapshot, VersionRow
+from app.db.session import Sessions, reading
+from app.domain.errors import ModelNotFoundError, UnavailableError
+from app.domain.names import Reference
+
+
+@dataclass(frozen=True)
+class _Index:
+    revision: int = -1
+    models: Mapping[str, Mapping[int, VersionRow]] = field(default_factory=dict)
+    aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    by_id: Mapping[str, VersionRow] = field(default_factory=dict)
+
+
+class RegistryView:
+    """Hold one snapshot of the registry, exchanged as a whole, at most `seconds` old while the database answers."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._index = _Index()
+        self._refreshing = threading.Lock()
+
+    @property
+    def loaded(self) -> bool:
+        """Tell whether the registry was read at least once."""
+        return self._index.revision >= 0
+
+    def refresh(self) -> None:
+        """Read the registry again if it has changed; call it after every write of this process."""
+        with self._refreshing, reading(self._sessions) as session:
+            if registry.revision(session) != self._index.revision:
+                self._index = _make_index(registry.snapshot(session))
+
+    def follow(self, stop: threading.Event, *, seconds: float = 1.0) -> None:
+        """Refresh until told to stop. While the database is away the last snapshot keeps serving."""
+        while not stop.wait(seconds):
+            try:
+                self.refresh()
+            except UnavailableError as away:
+                structlog.get_logger().warning("registry_view_stale", reason=away.detail)
+
+    def resolve(self, reference: Reference) -> VersionRow:
+        """Return the version that a reference names now; raise ModelNotFoundError that lists what there is."""
+        index = self._index
+        versions = index.models.get(reference.name)
+        if not versions:
+            raise _missing(f"There is no model {reference.name!r}.", "model", reference.name, list(index.models))
+        number = reference.version if reference.version is not None else max(versions)
+        if reference.alias is not None:
+            aliases = index.aliases.get(reference.name, {})
+            if reference.alias not in aliases:
+                detail = f"Model {reference.name!r} has no alias {reference.alias!r}."
+                raise _missing(detail, "alias", reference.alias, list(aliases))
+            number = aliases[reference.alias]
+        if number not in versions:
+            detail = f"Model {reference.name!r} has no version {number} that can serve."
+            raise _missing(detail, "version", str(number), [str(known) for known in versions])
+        return versions[number]
+
+    def versions(self, name: str) -> Sequence[VersionRow]:
+        """Return all versions of a model that can serve, the newest first; raise ModelNotFoundError."""
+        newest = self.resolve(Reference(name))
+        known = self._index.models[newest.name]
+        return [known[number] for number in sorted(known, reverse=True)]
+
+    def newest_versions(self) -> Sequence[VersionRow]:
+        """Return the newest version of every model, by name."""
+        models = self._index.models
+        return [models[name][max(models[name])] for name in sorted(models)]
+
+    def by_id(self, version_id: str) -> VersionRow | None:
+        """Return a version by id, or None."""
+        return self._index.by_id.get(version_id)
+
+
+def _make_index(snapshot: Snapshot) -> _Index:
+    models: dict[str, dict[int, VersionRow]] = {}
+    for row in snapshot.versions:
+        models.setdefault(row.name, {})[row.version] = row
+    return _Index(snapshot.revision, models, snapshot.aliases, {row.id: row for row in snapshot.versions})
+
+
+def _missing(detail: str, noun: str, given: str, known: Sequence[str]) -> ModelNotFoundError:
+    near = difflib.get_close_matches(given, known, n=1)
+    listed = ", ".join(sorted(known)[:10])
+    hint = f"Did you mean `{near[0]}`?" if near else f"Known: {listed}." if listed else f"There is no {noun} yet."
+    return ModelNotFoundError(detail, hint=hint)
