@@ -1,0 +1,71 @@
+"""From files to written sets: what the jailed child does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.datasets.builtin import read_builtin
+from app.datasets.messages import Answer, Request
+from app.datasets.readers.csv import read_csv
+from app.datasets.readers.folders import read_zip
+from app.datasets.rows import Array, RawRows, Rows, gather
+from app.datasets.split import SET_NAMES, assign_sets, hash_rows
+from app.datasets.write import arrange, describe, write_sets
+from app.domain.datasets import DatasetSchema
+
+STRATA_OF_A_REGRESSION = 10
+
+
+def parse(request: Request) -> Answer:
+    """Read the files, split the rows, write the sets under `request.output`, describe them."""
+    options = request.options
+    rows = gather(_read(request), options)
+    hashes = hash_rows(rows.x)
+    assignment = assign_sets(
+        hashes,
+        _strata(rows),
+        split=options.split,
+        seed=options.seed,
+        groups=rows.groups,
+        order=rows.order,
+        official=rows.official,
+    )
+    indices = arrange(rows, assignment.sets, options.seed)
+    write_sets(rows, hashes, indices, request.output)
+    return Answer(
+        dataset_schema=_describe_schema(rows, indices),
+        statistics=None if rows.features == "text" else describe(rows.x, indices[0]),
+        notes=(*rows.notes, *assignment.notes),
+    )
+
+
+def _read(request: Request) -> list[RawRows]:
+    options, limits = request.options, request.limits
+    if request.builtin is not None:
+        return [read_builtin(request.builtin, request.files, limits)]
+    read = {"csv": read_csv, "zip": read_zip}
+    return [read[kind](path, options, limits) for path, kind in zip(request.files, request.formats, strict=True)]
+
+
+def _strata(rows: Rows) -> Array:
+    """Return the class of each row, or, for a regression, the tenth of the targets that it lies in."""
+    if rows.task == "classification":
+        return rows.targets
+    values = rows.targets[:, 0]
+    edges = np.quantile(values, np.linspace(0, 1, STRATA_OF_A_REGRESSION + 1)[1:-1])
+    return np.searchsorted(edges, values, side="right")
+
+
+def _describe_schema(rows: Rows, indices: Sequence[Array]) -> DatasetSchema:
+    return DatasetSchema.model_validate(
+        {
+            "features": rows.features,
+            "shape": rows.x.shape[1:],
+            "dtype": rows.x.dtype.name,
+            "task": rows.task,
+            "classes": rows.classes,
+            "rows": {name: len(chosen) for name, chosen in zip(SET_NAMES, indices, strict=True)},
+            "sample_rate": rows.sample_rate,
+            "columns": rows.columns,
+        }
+    )
