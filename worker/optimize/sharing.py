@@ -1,0 +1,109 @@
+"""Let groups of equal layers use one variable each: the rewriting, without any training."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.errors import MethodNotApplicableError, ShapeMismatchError
+from app.domain.layer_base import Shape
+from app.domain.layers import BatchNorm, Embedding, Layer, Standardize
+from app.domain.network import Network, trace
+from worker.optimize.rewriting import Weights, distinct, rewrite, variables_of
+
+Groups = Mapping[str, Sequence[str]]
+
+
+def find_groups(network: Network, groups: int | Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Return the weights names that are to become one, by the name that they will share.
+
+    A number splits layers of one type whose variables have equal shapes, in order, into that many groups; the answer
+    layer keeps its own. Normalization stays per position: its statistics differ with depth.
+    """
+    found = _by_name(network, groups) if not isinstance(groups, int) else _by_shape(network, groups)
+    if not found:
+        raise MethodNotApplicableError(
+            "No two layers have variables of equal shapes, so there is nothing to share.",
+            hint="Share within a network of equal blocks, such as a resnet, or use fewer groups.",
+        )
+    taken = {layer.weights_name for layer in network.layers}
+    free = (name for index in range(1, 10**6) if (name := f"shared{index}") not in taken)
+    return dict(zip(free, found, strict=False))
+
+
+def share(network: Network, groups: Groups) -> Network:
+    """Give every group of weights one name: the variable then exists once."""
+    shared = {old: new for new, members in groups.items() for old in members}
+
+    def rename(layer: Layer) -> list[Layer]:
+        name = shared.get(layer.weights_name)
+        return [layer.model_copy(update={"weights": name}) if name else layer]
+
+    return rewrite(network, rename)
+
+
+def merge(weights: Weights, groups: Groups) -> dict[str, NDArray[Any]]:
+    """Start every shared variable at the mean of the variables that it replaces."""
+    replaced = {name for members in groups.values() for name in members}
+    merged = {name: value for name, value in weights.items() if name.partition("/")[0] not in replaced}
+    for new, members in groups.items():
+        parts = [variables_of(weights, member) for member in members]
+        for variable, value in parts[0].items():
+            mean = np.mean([part[variable] for part in parts], axis=0, dtype=np.float64)
+            merged[f"{new}/{variable}"] = mean.astype(value.dtype)
+    return merged
+
+
+def _by_shape(network: Network, groups: int) -> list[list[str]]:
+    shapes = trace(network).variables
+    alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for layer in distinct(network.layers[:-1]):
+        own = _variables(shapes, layer)
+        if own and _may_share(layer) and layer.weights_name != network.layers[-1].weights_name:
+            alike[(layer.type, tuple(sorted(own.items())))].append(layer.weights_name)
+    parts = (np.array_split(np.array(names), min(groups, len(names))) for names in alike.values())
+    return [part.tolist() for split in parts for part in split if len(part) > 1]
+
+
+def _by_name(network: Network, groups: Sequence[Sequence[str]]) -> list[list[str]]:
+    layers = {layer.name: layer for layer in network.layers}
+    shapes = trace(network).variables
+    named = [name for group in groups for name in group]
+    if unknown := [name for name in named if name not in layers]:
+        raise MethodNotApplicableError(
+            f"The network has no layer {unknown[0]!r}.", hint=f"Its layers are {', '.join(layers)}."
+        )
+    found = [list(dict.fromkeys(layers[name].weights_name for name in group)) for group in groups]
+    owners = [owner for group in found for owner in group]
+    if len(set(owners)) < len(owners):
+        raise MethodNotApplicableError("A layer stands in two groups.", hint="Name every layer in one group at most.")
+    for group in groups:
+        _check_alike([layers[name] for name in group], shapes)
+    return [group for group in found if len(group) > 1]
+
+
+def _check_alike(group: Sequence[Layer], shapes: Mapping[str, Shape]) -> None:
+    first, own = group[0], _variables(shapes, group[0])
+    for layer in group:
+        if not _may_share(layer) or not own:
+            raise MethodNotApplicableError(
+                f"Layer {layer.name!r} is a {layer.type}, whose variables cannot be shared.",
+                hint="Share dense and convolutional layers; normalization stays per position.",
+            )
+        if layer.type != first.type or _variables(shapes, layer) != own:
+            raise ShapeMismatchError(
+                f"Layers {first.name!r} and {layer.name!r} differ in type or in the shapes of their variables: "
+                f"{own} and {_variables(shapes, layer)}.",
+                hint="Group layers of one type and equal shapes only.",
+            )
+
+
+def _variables(shapes: Mapping[str, Shape], layer: Layer) -> dict[str, Shape]:
+    prefix = f"{layer.weights_name}/"
+    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+
+
+def _may_share(layer: Layer) -> bool:
+    return not isinstance(layer, BatchNorm | Standardize | Embedding)
