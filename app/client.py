@@ -338,11 +338,15 @@ def parse_events(lines: Iterable[str]) -> Iterator[Event]:
 
 
 def error_from(response: httpx.Response) -> errors.LeanfuseError:
-    """Return the error that a problem document (RFC 9457) names; an unknown slug becomes its HTTP code's error."""
-    problem = _problem(response)
-    slug = str(problem.get("type", "")).rpartition("/")[2]
-    kind = _error_kind(slug, response.status_code)
-    fields = [errors.FieldError(item["pointer"], item["detail"], item["type"]) for item in problem.get("errors", [])]
+    """Return the error that a problem document (RFC 9457) names; an unknown slug becomes one of its HTTP code."""
+    return error_of_problem({"status": response.status_code, **_problem(response)})
+
+
+def error_of_problem(problem: Mapping[str, Any]) -> errors.LeanfuseError:
+    """Return the error that a problem document describes."""
+    slug = str(problem.get("type") or problem.get("slug") or "").rpartition("/")[2]
+    kind = _error_kind(slug, int(problem.get("status", 0)))
+    fields = [errors.FieldError(item["pointer"], item["detail"], item["type"]) for item in problem.get("errors") or ()]
     return kind(str(problem.get("detail", "")), hint=str(problem.get("hint", "")), errors=fields)
 
 

@@ -1,0 +1,136 @@
+"""How things look in a terminal: tables and numbers on stdout, errors and talk on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.domain.errors import LeanfuseError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATE_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
+PIPE_COLUMNS = 240
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Return a console; without a terminal it is wide and plain, so that output can be piped."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Write one JSON document on one line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(error: LeanfuseError) -> None:
+    """Write an error's title, detail, wrong fields and hint."""
+    from rich.markup import escape
+
+    lines = [f"[bold red]{escape(error.title)}[/]", escape(error.detail)]
+    lines += [f"  {escape(field.pointer)}: {escape(field.detail)}" for field in error.errors]
+    if error.hint:
+        lines.append(f"[dim]hint:[/] {escape(error.hint)}")
+    console(stderr=True).print("\n".join(lines), soft_wrap=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Write a table; columns whose name ends in ">" are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Write names and values, one pair a line."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        console().print(f"[dim]{name:<{width}}[/]  {value}", soft_wrap=True)
+
+
+def print_job(job: Mapping[str, Any]) -> None:
+    """Write one job with its result or its error."""
+    fields = {
+        "job": job["id"],
+        "name": job_name(job),
+        "kind": job_kind(job),
+        "state": styled_state(job["state"]),
+        "progress": progress_text(job),
+        "result": result_reference(job),
+        "created": job.get("created_at") or "",
+        "finished": job.get("finished_at") or "",
+    }
+    print_fields({name: value for name, value in fields.items() if value})
+    if job.get("error"):
+        print_error(job_error(job))
+
+
+def job_error(job: Mapping[str, Any]) -> LeanfuseError:
+    """Return the error that a failed job carries as a problem."""
+    from app.client import error_of_problem
+
+    return error_of_problem(job["error"])
+
+
+def job_name(job: Mapping[str, Any]) -> str:
+    """Return the model name that a job registers under."""
+    return str(job.get("name") or job.get("spec", {}).get("name", ""))
+
+
+def job_kind(job: Mapping[str, Any]) -> str:
+    """Return kind and method: "train", "optimize distill"."""
+    spec = job.get("spec", {})
+    method = job.get("method") or spec.get("method", {}).get("method")
+    return " ".join(filter(None, [job.get("kind") or spec.get("kind"), method]))
+
+
+def result_reference(job: Mapping[str, Any]) -> str:
+    """Return the reference of the version that a job made, as the other commands take it."""
+    result = job.get("result")
+    if not result:
+        return ""
+    return f"{result['name']}/{result['version']}" if isinstance(result, Mapping) else str(result)
+
+
+def progress_text(job: Mapping[str, Any]) -> str:
+    """Return the done part of a job in percent."""
+    progress = job.get("progress") or {}
+    total = progress.get("total_steps") or 0
+    return f"{100 * progress.get('step', 0) / total:.0f} %" if total else ""
+
+
+def styled_state(state: str) -> str:
+    """Return a state in its colour."""
+    return f"[{STATE_STYLES.get(state, 'default')}]{state}[/]"
+
+
+def percent(share: float | None, *, digits: int = 1) -> str:
+    """Write a share as a percentage, or nothing."""
+    return "" if share is None else f"{100 * share:.{digits}f}"
+
+
+def with_interval(share: float | None, interval: Sequence[float] | None) -> str:
+    """Write a share with its confidence interval, in percent."""
+    if share is None or not interval:
+        return percent(share)
+    return f"{percent(share)} [{percent(interval[0])}, {percent(interval[1])}]"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
