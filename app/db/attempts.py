@@ -4,23 +4,20 @@ A worker that is fenced must kill its trainer, remove its staging files and leav
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy.orm import Session
+from sqlalchemy import case, delete, exists, func, insert, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
-from app.db.events import NewEvent
+from app.db import endings, registering, registry
+from app.db.base import exclude_others, later, new_id, now
+from app.db.endings import AttemptEnd, Lease
+from app.db.events import NewEvent, write_events
 from app.db.session import Sessions
+from app.db.tables import Checkpoint, Job, JobAttempt, JobDependency, Worker
 from app.domain.jobs import PROTOCOL, Outcome, Phase, State, Timing
-
-
-class Lease(NamedTuple):
-    """The right to work on a job: as long as the row still carries this token."""
-
-    job_id: str
-    token: int
-    worker_id: str
 
 
 class Dependency(NamedTuple):
@@ -70,14 +67,9 @@ class Heartbeat:
     drain: bool = False
 
 
-@dataclass(frozen=True)
-class AttemptEnd:
-    """What is known of how a trainer process ended."""
-
-    exit_code: int | None = None
-    signal: int | None = None
-    max_rss_mb: int | None = None
-    error: dict[str, Any] | None = field(default=None)
+_KEPT_CHECKPOINTS = 3
+# By token, not by time: the clocks of two workers may differ.
+_NEWEST = (Checkpoint.token.desc(), Checkpoint.step.desc())
 
 
 def claim(
@@ -92,7 +84,13 @@ def claim(
 
     A job that reuses an identical recipe waits while its twin runs, and succeeds here when the twin has.
     """
-    raise NotImplementedError
+    while True:
+        with sessions.begin() as session:
+            job = _next_job(session, queues, protocol)
+            if job is None:
+                return None
+            if not (job.reuse and _left_to_twin(session, job)):
+                return _take(session, job, worker_id, timing)
 
 
 def heartbeat(
@@ -100,35 +98,161 @@ def heartbeat(
     lease: Lease,
     *,
     timing: Timing,
-    step: int = 0,
+    step: int | None = None,
     total_steps: int | None = None,
     phase: Phase | None = None,
     events: Sequence[NewEvent] = (),
 ) -> Heartbeat:
     """Renew the lease, note the progress, write the events that gathered since, and learn what is wanted."""
-    raise NotImplementedError
+    values: dict[str, Any] = {"lease_expires_at": later(timing.lease_seconds)}
+    if step is not None:
+        values |= {"step": step, "progress_at": case((Job.step < step, now()), else_=Job.progress_at)}
+    if total_steps is not None:
+        values["total_steps"] = total_steps
+    if phase is not None:
+        values["phase"] = case((Job.cancel_requested_at.is_not(None), "cancelling"), else_=phase)
+    drain = select(Worker.drain_requested_at.is_not(None)).where(Worker.id == lease.worker_id).scalar_subquery()
+    renewed = endings.held(lease).values(values)
+    answer = session.execute(
+        renewed.returning(Job.cancel_requested_at.is_not(None), Job.deadline_at < now(), func.coalesce(drain, False))
+    ).one_or_none()
+    if answer is None:
+        return Heartbeat(fenced=True)
+    write_events(session, lease.job_id, events, token=lease.token)
+    return Heartbeat(cancel=bool(answer[0]), late=bool(answer[1]), drain=bool(answer[2]))
 
 
 def record_checkpoint(session: Session, lease: Lease, *, step: int, manifest: dict[str, Any], sha256: str) -> bool:
-    """Make a verified checkpoint the one to resume from; losses count anew. False: fenced."""
-    raise NotImplementedError
+    """Make a verified checkpoint the one to resume from; losses count anew. False: fenced. Repeating it is no error."""
+    checkpoint_id = new_id()
+    values = {"step": step, "checkpoint_id": checkpoint_id, "losses_without_progress": 0, "progress_at": now()}
+    if session.scalars(endings.held(lease).values(values).returning(Job.id)).one_or_none() is None:
+        return False
+    same = (Checkpoint.job_id == lease.job_id, Checkpoint.token == lease.token, Checkpoint.step == step)
+    session.execute(delete(Checkpoint).where(*same))
+    row = {"id": checkpoint_id, "job_id": lease.job_id, "token": lease.token, "step": step}
+    session.execute(insert(Checkpoint).values(**row, manifest=manifest, sha256=sha256))
+    _forget_old_checkpoints(session, lease.job_id)
+    write_events(session, lease.job_id, [NewEvent("checkpoint", {"step": step})], token=lease.token)
+    return True
 
 
-def drain(session: Session, lease: Lease, *, end: AttemptEnd) -> State | None:
+def drain(session: Session, lease: Lease, *, end: AttemptEnd, timing: Timing) -> State | None:
     """Give the job back because its worker leaves; nothing is charged but an interruption. None: fenced."""
-    raise NotImplementedError
+    return retry(session, lease, "drained", end=end, timing=timing)
 
 
 def retry(session: Session, lease: Lease, outcome: Outcome, *, end: AttemptEnd, timing: Timing) -> State | None:
-    """Give the job back, or fail it, as the retry policy says (`decide_retry`). None: fenced."""
-    raise NotImplementedError
+    """Give the job back, or fail it, as the retry policy says (`decide_retry`). None: fenced.
+
+    A job whose cancel was requested is cancelled instead.
+    """
+    job = endings.lock_held(session, lease)
+    return None if job is None else endings.give_back(session, job, outcome, end=end, timing=timing)
 
 
 def fail(session: Session, lease: Lease, *, end: AttemptEnd, outcome: Outcome = "failed") -> State | None:
     """Fail the job for good with `end.error` {"type": slug, "title", "detail", "hint"}. None: fenced."""
-    raise NotImplementedError
+    job = endings.lock_held(session, lease)
+    return None if job is None else endings.end_job(session, job, "failed", outcome, end=end)
 
 
 def cancelled(session: Session, lease: Lease, *, end: AttemptEnd) -> State | None:
     """Confirm that the trainer has stopped as the user asked. None: fenced."""
-    raise NotImplementedError
+    job = endings.lock_held(session, lease)
+    return None if job is None else endings.end_job(session, job, "cancelled", "cancelled", end=end)
+
+
+def _next_job(session: Session, queues: Sequence[str], protocol: int) -> Job | None:
+    needed, twin = aliased(Job), aliased(Job)
+    unmet = exists().where(JobDependency.job_id == Job.id).where(needed.id == JobDependency.depends_on_id)
+    ready = select(Job).where(
+        Job.state == "queued",
+        Job.queue.in_(queues),
+        Job.not_before <= now(),
+        Job.cancel_requested_at.is_(None),
+        Job.min_protocol <= protocol,
+        ~unmet.where(needed.state != "succeeded"),
+        or_(~Job.reuse, ~exists().where(twin.recipe_digest == Job.recipe_digest, twin.state == "running")),
+    )
+    ready = ready.order_by(Job.priority.desc(), Job.not_before, Job.id).limit(1)
+    return session.scalars(ready.with_for_update(skip_locked=True, of=Job)).one_or_none()
+
+
+def _left_to_twin(session: Session, job: Job) -> bool:
+    """Tell whether another job does or did the work; in the latter case the job has succeeded with its result."""
+    # Of two twins claimed at the same moment, the second must see what the first became.
+    exclude_others(session, job.recipe_digest)
+    made = registry.find_by_recipe(session, job.recipe_digest)
+    if made is not None:
+        registering.take_over(session, job, made)
+        return True
+    running = select(Job.id).where(Job.recipe_digest == job.recipe_digest, Job.state == "running")
+    return session.scalars(running.limit(1)).one_or_none() is not None
+
+
+def _take(session: Session, job: Job, worker_id: str, timing: Timing) -> ClaimedJob:
+    checkpoints = _saved_states(session, job.id)
+    step = checkpoints[0].step if checkpoints else 0
+    taken = session.scalars(_taking(job, worker_id, step, timing)).one()
+    lease = Lease(taken.id, taken.token, worker_id)
+    attempt = {"job_id": taken.id, "token": taken.token, "worker_id": worker_id, "step_from": step}
+    session.execute(insert(JobAttempt).values(attempt))
+    told = {"state": "running", "attempt": taken.attempts, "worker_id": worker_id, "step": step}
+    write_events(session, taken.id, [NewEvent("state", told)], token=taken.token)
+    return ClaimedJob(
+        lease=lease,
+        kind=taken.kind,
+        name=taken.name,
+        spec=taken.spec,
+        recipe_digest=taken.recipe_digest,
+        dataset_id=taken.dataset_id,
+        attempts=taken.attempts,
+        failures=taken.failures,
+        losses_without_progress=taken.losses_without_progress,
+        step=step,
+        deadline_at=taken.deadline_at,
+        dependencies=_results_needed(session, taken.id),
+        checkpoints=checkpoints,
+    )
+
+
+def _taking(job: Job, worker_id: str, step: int, timing: Timing) -> Any:  # noqa: ANN401 - an UPDATE that returns the job
+    taking = update(Job).where(Job.id == job.id, Job.state == "queued", Job.token == job.token)
+    return (
+        taking.values(
+            state="running",
+            phase="preparing",
+            token=Job.token + 1,
+            attempts=Job.attempts + 1,
+            worker_id=worker_id,
+            step=step,
+            lease_expires_at=later(timing.lease_seconds),
+            deadline_at=func.coalesce(Job.deadline_at, later(Job.max_runtime_seconds)),
+            started_at=func.coalesce(Job.started_at, now()),
+            dispatched_at=None,
+        )
+        .returning(Job)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+
+
+def _results_needed(session: Session, job_id: str) -> tuple[Dependency, ...]:
+    chosen = select(JobDependency.role, JobDependency.position, Job.result_version_id)
+    chosen = chosen.join(Job, Job.id == JobDependency.depends_on_id).where(JobDependency.job_id == job_id)
+    found = session.execute(chosen.order_by(JobDependency.role, JobDependency.position))
+    return tuple(Dependency(role, position, version_id or "") for role, position, version_id in found)
+
+
+def _saved_states(session: Session, job_id: str) -> tuple[SavedState, ...]:
+    chosen = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*_NEWEST)
+    return tuple(
+        SavedState(found.id, found.token, found.step, found.manifest, found.sha256)
+        for found in session.scalars(chosen.limit(_KEPT_CHECKPOINTS))
+    )
+
+
+def _forget_old_checkpoints(session: Session, job_id: str) -> None:
+    newest = select(Checkpoint.id).where(Checkpoint.job_id == job_id).order_by(*_NEWEST)
+    kept = session.scalars(newest.limit(_KEPT_CHECKPOINTS)).all()
+    session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.id.not_in(kept)))

@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.db.attempts import AttemptEnd, Lease
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session, aliased
+
+from app.db import endings, registering, registry
+from app.db.base import now
+from app.db.endings import AttemptEnd, Lease
+from app.db.events import NewEvent, write_events
+from app.db.registering import NewVersion
 from app.db.session import Sessions
-from app.domain.models import VersionManifest
-
-
-@dataclass(frozen=True)
-class NewVersion:
-    """A version to register. Its files are in the store; `name` is the model's."""
-
-    name: str
-    manifest: VersionManifest
+from app.db.tables import Job, JobDependency, ModelVersion
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,53 @@ class Finished:
 def finish(sessions: Sessions, lease: Lease, versions: Sequence[NewVersion], *, end: AttemptEnd) -> Finished:
     """Register the versions, in order, and end the job; the last one is the job's result.
 
-    Calling it again after a lost connection answers what the first call did.
+    Calling it again after a lost connection answers what the first call did. Queued jobs with the same recipe
+    succeed with it.
     """
-    raise NotImplementedError
+    with sessions.begin() as session:
+        job = _win(session, lease)
+        if job is None:
+            return _why_not(session, lease)
+        version_ids = registering.register(session, job, versions)
+        result = update(Job).where(Job.id == job.id).values(result_version_id=version_ids[-1])
+        session.execute(result.execution_options(synchronize_session=False))
+        endings.end_attempt(session, job, "succeeded", end)
+        told = {"state": "succeeded", "version_id": version_ids[-1]}
+        write_events(session, job.id, [NewEvent("state", told), NewEvent("done", told)], token=lease.token)
+        _serve_twins(session, job)
+        return Finished("succeeded", version_ids)
+
+
+def _win(session: Session, lease: Lease) -> Job | None:
+    """End the job, unless another took it or a cancel came first: one row, one winner."""
+    values = {"state": "succeeded", "phase": None, "worker_id": None, "lease_expires_at": None, "finished_at": now()}
+    won = endings.held(lease).where(Job.cancel_requested_at.is_(None)).values(values).returning(Job)
+    return session.scalars(won.execution_options(populate_existing=True)).one_or_none()
+
+
+def _why_not(session: Session, lease: Lease) -> Finished:
+    job = session.get(Job, lease.job_id)
+    if job is None or job.token != lease.token or job.state not in ("running", "succeeded"):
+        return Finished("fenced")
+    if job.state == "running":
+        return Finished("cancelled")
+    made = select(ModelVersion.id).where(ModelVersion.job_id == job.id).order_by(ModelVersion.ordinal)
+    return Finished("succeeded", tuple(session.scalars(made)))
+
+
+def _serve_twins(session: Session, job: Job) -> None:
+    """Let queued jobs with the same recipe take the result now, rather than when a worker looks at them."""
+    needed = aliased(Job)
+    unmet = exists().where(JobDependency.job_id == Job.id, needed.id == JobDependency.depends_on_id)
+    twins = select(Job).where(
+        Job.recipe_digest == job.recipe_digest,
+        Job.state == "queued",
+        Job.reuse,
+        Job.cancel_requested_at.is_(None),
+        ~unmet.where(needed.state != "succeeded"),
+    )
+    waiting = session.scalars(twins.order_by(Job.id).with_for_update(skip_locked=True, of=Job)).all()
+    made = registry.find_by_recipe(session, job.recipe_digest) if waiting else None
+    if made is not None:
+        for twin in waiting:
+            registering.take_over(session, twin, made)

@@ -5,7 +5,12 @@ Claim the key, do the work and keep the answer in ONE transaction: whoever repea
 
 from typing import Any, NamedTuple
 
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
+
+from app.db.base import insert_missing, later, now
+from app.db.tables import IdempotencyRecord
+from app.domain.errors import IdempotencyInProgressError, IdempotencyKeyReusedError
 
 
 class Answer(NamedTuple):
@@ -20,9 +25,22 @@ def claim_key(session: Session, key: str, request_sha256: str, *, lifetime_secon
 
     Raise IdempotencyKeyReusedError for another request, IdempotencyInProgressError when the first has not ended.
     """
-    raise NotImplementedError
+    session.execute(delete(IdempotencyRecord).where(IdempotencyRecord.key == key, IdempotencyRecord.expires_at < now()))
+    row = {"key": key, "request_sha256": request_sha256, "expires_at": later(lifetime_seconds)}
+    if insert_missing(session, IdempotencyRecord, [row]) == 1:
+        return None
+    kept = session.scalars(select(IdempotencyRecord).where(IdempotencyRecord.key == key)).one()
+    if kept.request_sha256 != request_sha256:
+        raise IdempotencyKeyReusedError(
+            "This idempotency key came with another request before.", hint="Use a new key for a new request."
+        )
+    if kept.response_code is None or kept.response_body is None:
+        raise IdempotencyInProgressError("The first request with this key has not ended.", hint="Try again shortly.")
+    return Answer(kept.response_code, kept.response_body)
 
 
 def keep_answer(session: Session, key: str, answer: Answer) -> None:
     """Keep the answer for whoever repeats the request."""
-    raise NotImplementedError
+    kept = update(IdempotencyRecord).where(IdempotencyRecord.key == key)
+    kept = kept.values(response_code=answer.code, response_body=answer.body)
+    session.execute(kept.execution_options(synchronize_session=False))

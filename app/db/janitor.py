@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from sqlalchemy.orm import Session
+from sqlalchemy import CursorResult, delete, exists, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
+from app.db import endings
+from app.db.base import later, now
+from app.db.tables import IdempotencyRecord, Job, JobDependency
 from app.domain.jobs import State, Timing
 
 
@@ -22,19 +27,39 @@ def reap(session: Session, *, timing: Timing, limit: int = 50) -> list[Reaped]:
 
     Skip it for one lease length after this process lost the database: workers could not renew either.
     """
-    raise NotImplementedError
+    silent = select(Job).where(Job.state == "running", Job.lease_expires_at < later(-timing.reap_slack_seconds))
+    silent = silent.order_by(Job.id).limit(limit).with_for_update(skip_locked=True)
+    reaped = []
+    for job in session.scalars(silent).all():
+        worker_id = job.worker_id or ""
+        state = endings.give_back(session, job, "lost", end=endings.UNKNOWN_END, timing=timing)
+        reaped.append(Reaped(job.id, worker_id, state))
+    return reaped
 
 
 def undispatched(session: Session, *, timing: Timing, limit: int = 100) -> list[str]:
-    """Return due jobs that no hint was sent for lately. Publish the hints first, then call `mark_dispatched`."""
-    raise NotImplementedError
+    """Return due jobs that no hint was sent for lately. Publish the hints first, then call `mark_dispatched`.
+
+    A crash in between sends a hint twice, which costs a worker one query; the other order could lose it.
+    """
+    needed = aliased(Job)
+    unmet = exists().where(JobDependency.job_id == Job.id, needed.id == JobDependency.depends_on_id)
+    due = select(Job.id).where(
+        Job.state == "queued",
+        Job.not_before <= now(),
+        or_(Job.dispatched_at.is_(None), Job.dispatched_at < later(-timing.redispatch_seconds)),
+        ~unmet.where(needed.state != "succeeded"),
+    )
+    return list(session.scalars(due.order_by(Job.priority.desc(), Job.not_before, Job.id).limit(limit)))
 
 
 def mark_dispatched(session: Session, job_ids: Sequence[str]) -> None:
     """Note that hints were sent."""
-    raise NotImplementedError
+    marked = update(Job).where(Job.id.in_(job_ids), Job.state == "queued").values(dispatched_at=now())
+    session.execute(marked.execution_options(synchronize_session=False))
 
 
 def purge_idempotency(session: Session) -> int:
     """Remove expired answers; return how many."""
-    raise NotImplementedError
+    expired = delete(IdempotencyRecord).where(IdempotencyRecord.expires_at < now())
+    return cast("CursorResult[Any]", session.execute(expired)).rowcount

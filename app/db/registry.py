@@ -1,16 +1,22 @@
 """Models, versions, aliases and tags. Every write raises the registry's revision in the same transaction."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy.orm import Session, aliased
 
-from app.db.pages import Page, PageRequest
-from app.db.tables import AliasChange
+from app.db.base import now
+from app.db.pages import Page, PageRequest, cut_page
+from app.db.tables import Alias, AliasChange, Job, Model, ModelVersion, RegistryRevision, VersionLink, VersionTag
+from app.domain.errors import ModelNotFoundError, PreconditionFailedError
 from app.domain.models import LinkRole, VersionManifest
-from app.domain.names import Reference
+from app.domain.names import Reference, parse_reference
+
+SERVED_STATES = ("ready", "deprecated")
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,13 @@ class VersionRow:
     job_id: str
     created_at: datetime
     manifest: VersionManifest
-    aliases: tuple[str, ...] = ()
-    tags: Mapping[str, str] | None = None
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A model with its newest version and its aliases."""
+    """A model with its newest version and its aliases (version numbers by alias)."""
 
     id: str
     name: str
@@ -45,7 +51,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class LinkRow:
-    """One step of a lineage: the other version, and what it is to this one."""
+    """One step of a lineage: the other version, and what the older is to the younger."""
 
     role: LinkRole
     position: int
@@ -73,64 +79,235 @@ class Snapshot:
 
 def revision(session: Session) -> int:
     """Return the number of registry writes so far; equal numbers mean an unchanged registry."""
-    raise NotImplementedError
+    return session.execute(select(RegistryRevision.revision)).scalar_one()
+
+
+def begin_write(session: Session) -> None:
+    """Raise the revision. It also makes registry writers wait for each other, so that none can lock another out."""
+    session.execute(update(RegistryRevision).values(revision=RegistryRevision.revision + 1))
 
 
 def snapshot(session: Session) -> Snapshot:
     """Return the whole registry, for a view that serves from memory."""
-    raise NotImplementedError
+    # The revision is read first: a write in between makes the view reload once more, never miss it.
+    number = revision(session)
+    versions = _rows(session, _versions().order_by(Model.name, ModelVersion.version))
+    aliases: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in versions:
+        for alias in row.aliases:
+            aliases[row.name][alias] = row.version
+    return Snapshot(number, versions, aliases)
 
 
 def resolve(session: Session, reference: str | Reference) -> VersionRow:
     """Return the version that `name`, `name/3` or `name@alias` names; raise ModelNotFoundError."""
-    raise NotImplementedError
+    wanted = parse_reference(reference) if isinstance(reference, str) else reference
+    chosen = _versions().where(Model.name == wanted.name)
+    if wanted.version is not None:
+        chosen = chosen.where(ModelVersion.version == wanted.version)
+    elif wanted.alias is not None:
+        chosen = chosen.join(Alias, Alias.version_id == ModelVersion.id).where(Alias.alias == wanted.alias)
+    rows = _rows(session, chosen.order_by(ModelVersion.version.desc()).limit(1))
+    if not rows:
+        raise ModelNotFoundError(f"There is no model {str(wanted)!r}.", hint="`leanfuse models ls` lists the models.")
+    return rows[0]
 
 
 def versions_by_id(session: Session, ids: Sequence[str]) -> dict[str, VersionRow]:
-    """Return versions by id, in two queries whatever their number."""
-    raise NotImplementedError
+    """Return versions by id, in three queries whatever their number."""
+    chosen = _versions(only_served=False).where(ModelVersion.id.in_(ids))
+    return {row.id: row for row in (_rows(session, chosen) if ids else ())}
+
+
+def specs_by_version(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return, by version id, the spec of the job that registered it."""
+    chosen = select(ModelVersion.id, Job.spec).join(Job, Job.id == ModelVersion.job_id).where(ModelVersion.id.in_(ids))
+    return dict(session.execute(chosen).tuples().all())
 
 
 def find_by_recipe(session: Session, recipe_digest: str) -> VersionRow | None:
     """Return the newest ready version that this recipe made."""
-    raise NotImplementedError
+    return find_by_recipes(session, [recipe_digest]).get(recipe_digest)
+
+
+def find_by_recipes(session: Session, recipe_digests: Sequence[str]) -> dict[str, VersionRow]:
+    """Return, by recipe, the newest ready version that it made."""
+    chosen = _versions().where(ModelVersion.recipe_digest.in_(recipe_digests), ModelVersion.state == "ready")
+    rows = _rows(session, chosen.order_by(ModelVersion.id)) if recipe_digests else ()
+    return {row.recipe_digest: row for row in rows if row.recipe_digest is not None}
 
 
 def get_model(session: Session, name: str) -> ModelRow:
     """Return a model; raise ModelNotFoundError."""
-    raise NotImplementedError
+    models = _model_rows(session, _newest_versions().where(Model.name == name))
+    if not models:
+        raise ModelNotFoundError(f"There is no model {name[:80]!r}.", hint="`leanfuse models ls` lists the models.")
+    return models[0]
 
 
-def list_models(session: Session, page: PageRequest, *, kind: str | None = None) -> Page[ModelRow]:
-    """Return models by name; `kind` (single or ensemble) is that of the newest version."""
-    raise NotImplementedError
+def list_models(
+    session: Session, page: PageRequest, *, kind: Literal["single", "ensemble"] | None = None
+) -> Page[ModelRow]:
+    """Return models by name; `kind` is that of the newest version."""
+    chosen = _newest_versions().order_by(Model.name).limit(page.size + 1)
+    if kind is not None:
+        chosen = chosen.where(ModelVersion.kind == kind)
+    if page.after is not None:
+        chosen = chosen.where(Model.name > page.after)
+    return cut_page(_model_rows(session, chosen), page, lambda model: model.name)
 
 
 def list_versions(session: Session, name: str, page: PageRequest) -> Page[VersionRow]:
     """Return a model's versions, the newest first; raise ModelNotFoundError."""
-    raise NotImplementedError
+    chosen = _versions().where(Model.name == name).order_by(ModelVersion.version.desc()).limit(page.size + 1)
+    if page.after is not None:
+        chosen = chosen.where(ModelVersion.version < int(page.after))
+    rows = _rows(session, chosen)
+    if not rows and page.after is None:
+        raise ModelNotFoundError(f"There is no model {name[:80]!r}.", hint="`leanfuse models ls` lists the models.")
+    return cut_page(rows, page, lambda row: str(row.version))
 
 
 def lineage(session: Session, version_id: str) -> Lineage:
     """Return the versions one step before and one step after."""
-    raise NotImplementedError
+    made_from = _links(session, VersionLink.parent_id, VersionLink.child_id == version_id)
+    return Lineage(made_from, _links(session, VersionLink.child_id, VersionLink.parent_id == version_id))
 
 
 def set_alias(session: Session, name: str, alias: str, version: int, *, if_match: str | None = None) -> VersionRow:
     """Point an alias at a version. `if_match`: the digest that it must point at now, else PreconditionFailedError."""
-    raise NotImplementedError
+    begin_write(session)
+    target = resolve(session, Reference(name, version))
+    model_id = session.execute(select(Model.id).where(Model.name == name)).scalar_one()
+    _check_match(_current_version(session, model_id, alias), if_match)
+    point_alias(session, model_id, alias, target.id)
+    return resolve(session, Reference(name, version))
 
 
 def delete_alias(session: Session, name: str, alias: str, *, if_match: str | None = None) -> None:
     """Remove an alias; raise ModelNotFoundError or PreconditionFailedError."""
-    raise NotImplementedError
+    begin_write(session)
+    model_id = get_model(session, name).id
+    current = _current_version(session, model_id, alias)
+    if current is None:
+        raise ModelNotFoundError(f"The model {name!r} has no alias {alias[:80]!r}.")
+    _check_match(current, if_match)
+    session.execute(delete(Alias).where(Alias.model_id == model_id, Alias.alias == alias))
+    session.add(AliasChange(model_id=model_id, alias=alias, previous_version_id=current[0]))
+    session.flush()
+
+
+def point_alias(session: Session, model_id: str, alias: str, version_id: str, *, job_id: str | None = None) -> None:
+    """Move an alias and note it in its history, inside a registry write; nothing happens when it points there."""
+    current = _current_version(session, model_id, alias)
+    if current is not None and current[0] == version_id:
+        return
+    if current is None:
+        session.execute(insert(Alias).values(model_id=model_id, alias=alias, version_id=version_id))
+    else:
+        moved = update(Alias).where(Alias.model_id == model_id, Alias.alias == alias)
+        session.execute(moved.values(version_id=version_id, updated_at=now()))
+    previous = current[0] if current else None
+    change = AliasChange(
+        model_id=model_id, alias=alias, version_id=version_id, previous_version_id=previous, job_id=job_id
+    )
+    session.add(change)
+    session.flush()
 
 
 def alias_history(session: Session, name: str, alias: str) -> list[AliasChange]:
     """Return where an alias pointed, the latest change first."""
-    raise NotImplementedError
+    chosen = select(AliasChange).join(Model, Model.id == AliasChange.model_id).where(Model.name == name)
+    return list(session.scalars(chosen.where(AliasChange.alias == alias).order_by(AliasChange.id.desc())))
 
 
 def set_tags(session: Session, version_id: str, tags: Mapping[str, str]) -> None:
     """Replace a version's tags."""
-    raise NotImplementedError
+    begin_write(session)
+    session.execute(delete(VersionTag).where(VersionTag.version_id == version_id))
+    if tags:
+        rows = [{"version_id": version_id, "key": key, "value": value} for key, value in tags.items()]
+        session.execute(insert(VersionTag).values(rows))
+
+
+def _versions(*, only_served: bool = True) -> Select[ModelVersion, Model]:
+    chosen = select(ModelVersion, Model).join(Model, Model.id == ModelVersion.model_id)
+    return chosen.where(ModelVersion.state.in_(SERVED_STATES)) if only_served else chosen
+
+
+def _newest_versions() -> Select[ModelVersion, Model]:
+    other = aliased(ModelVersion)
+    served = select(func.max(other.version)).where(other.model_id == Model.id, other.state.in_(SERVED_STATES))
+    return _versions().where(ModelVersion.version == served.correlate(Model).scalar_subquery())
+
+
+def _rows(session: Session, chosen: Select[ModelVersion, Model]) -> list[VersionRow]:
+    ids = chosen.with_only_columns(ModelVersion.id).correlate(None)
+    aliases: dict[str, list[str]] = defaultdict(list)
+    tags: dict[str, dict[str, str]] = defaultdict(dict)
+    found = session.execute(chosen).all()
+    if found:
+        for alias in session.scalars(select(Alias).where(Alias.version_id.in_(ids)).order_by(Alias.alias)):
+            aliases[alias.version_id].append(alias.alias)
+        for tag in session.scalars(select(VersionTag).where(VersionTag.version_id.in_(ids)).order_by(VersionTag.key)):
+            tags[tag.version_id][tag.key] = tag.value
+    return [
+        VersionRow(
+            id=version.id,
+            name=model.name,
+            version=version.version,
+            state=version.state,
+            digest=version.digest,
+            recipe_digest=version.recipe_digest,
+            job_id=version.job_id,
+            created_at=version.created_at,
+            manifest=VersionManifest.model_validate(version.manifest),
+            aliases=tuple(aliases[version.id]),
+            tags=tags[version.id],
+        )
+        for version, model in found
+    ]
+
+
+def _model_rows(session: Session, chosen: Select[ModelVersion, Model]) -> list[ModelRow]:
+    newest = {row.name: row for row in _rows(session, chosen)}
+    models = session.scalars(select(Model).where(Model.name.in_(newest)).order_by(Model.name)).all() if newest else ()
+    aliases: dict[str, dict[str, int]] = defaultdict(dict)
+    pointing = select(Alias.model_id, Alias.alias, ModelVersion.version)
+    pointing = pointing.join(ModelVersion, ModelVersion.id == Alias.version_id).order_by(Alias.alias)
+    for model_id, alias, version in session.execute(pointing.where(Alias.model_id.in_([model.id for model in models]))):
+        aliases[model_id][alias] = version
+    return [
+        ModelRow(
+            id=model.id,
+            name=model.name,
+            description=model.description,
+            created_at=model.created_at,
+            updated_at=model.updated_at,
+            newest=newest[model.name],
+            aliases=aliases[model.id],
+        )
+        for model in models
+    ]
+
+
+def _links(session: Session, other_end: Any, condition: Any) -> list[LinkRow]:  # noqa: ANN401 - SQL expressions
+    chosen = select(VersionLink, ModelVersion, Model.name).where(condition)
+    chosen = chosen.join(ModelVersion, ModelVersion.id == other_end).join(Model, Model.id == ModelVersion.model_id)
+    found = session.execute(chosen.order_by(VersionLink.role, VersionLink.position, ModelVersion.id))
+    return [
+        LinkRow(link.role, link.position, link.weight, version.id, name, version.version)
+        for link, version, name in found
+    ]
+
+
+def _current_version(session: Session, model_id: str, alias: str) -> tuple[str, str] | None:
+    chosen = select(ModelVersion.id, ModelVersion.digest).join(Alias, Alias.version_id == ModelVersion.id)
+    found = session.execute(chosen.where(Alias.model_id == model_id, Alias.alias == alias)).one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
+def _check_match(current: tuple[str, str] | None, if_match: str | None) -> None:
+    if if_match is not None and (current is None or current[1] != if_match):
+        detail = "The alias points nowhere." if current is None else f"The alias points at {current[1]}."
+        raise PreconditionFailedError(detail, hint="Read the alias again and repeat with its present digest.")

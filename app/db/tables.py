@@ -7,6 +7,8 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Instant, Json, new_id, now
+from app.domain.jobs import Outcome, Phase, State
+from app.domain.models import LinkRole
 
 Id = String(36)
 Sha256 = String(64)
@@ -61,8 +63,8 @@ class Job(Base):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
 
-    state: Mapped[str] = mapped_column(String(20), default="queued")
-    phase: Mapped[str | None] = mapped_column(String(20))
+    state: Mapped[State] = mapped_column(String(20), default="queued")
+    phase: Mapped[Phase | None] = mapped_column(String(20))
     queue: Mapped[str] = mapped_column(String(63), default="default")
     priority: Mapped[int] = mapped_column(Integer, default=0)
     min_protocol: Mapped[int] = mapped_column(Integer, default=1)
@@ -115,7 +117,7 @@ class JobAttempt(Base):
     worker_id: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime] = mapped_column(Instant(), default=now)
     ended_at: Mapped[datetime | None] = mapped_column(Instant())
-    outcome: Mapped[str | None] = mapped_column(String(20))
+    outcome: Mapped[Outcome | None] = mapped_column(String(20))
     exit_code: Mapped[int | None] = mapped_column(Integer)
     signal: Mapped[int | None] = mapped_column(Integer)
     max_rss_mb: Mapped[int | None] = mapped_column(Integer)
@@ -210,7 +212,7 @@ class VersionLink(Base):
     __tablename__ = "version_links"
 
     child_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
-    role: Mapped[str] = mapped_column(String(20), primary_key=True)
+    role: Mapped[LinkRole] = mapped_column(String(20), primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True, default=0)
     parent_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
     weight: Mapped[float | None] = mapped_column()

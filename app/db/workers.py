@@ -1,15 +1,17 @@
 """Worker hosts: who lives, who is to drain."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from app.db.base import later, now
 from app.db.tables import Worker
 
 
 @dataclass(frozen=True)
 class NewWorker:
-    """A worker host that reports for duty."""
+    """A worker host that reports for duty; `id` is a UUID that it made, new for every start."""
 
     id: str
     host: str
@@ -19,25 +21,32 @@ class NewWorker:
 
 
 def register_worker(session: Session, new: NewWorker) -> None:
-    """Insert a worker, or revive the row with that id."""
-    raise NotImplementedError
+    """Insert a worker; one with that id begins anew."""
+    session.execute(delete(Worker).where(Worker.id == new.id))
+    session.add(Worker(**asdict(new)))
+    session.flush()
 
 
 def worker_alive(session: Session, worker_id: str) -> bool:
     """Note that a worker lives; return whether it is asked to drain."""
-    raise NotImplementedError
+    seen = update(Worker).where(Worker.id == worker_id).values(last_seen_at=now())
+    seen = seen.execution_options(synchronize_session=False)
+    return bool(session.scalars(seen.returning(Worker.drain_requested_at.is_not(None))).one_or_none())
 
 
 def request_drain(session: Session, worker_id: str) -> None:
     """Ask a worker to checkpoint its jobs and give them back; heartbeats carry it."""
-    raise NotImplementedError
+    asked = update(Worker).where(Worker.id == worker_id)
+    asked = asked.values(drain_requested_at=func.coalesce(Worker.drain_requested_at, now()))
+    session.execute(asked.execution_options(synchronize_session=False))
 
 
 def remove_worker(session: Session, worker_id: str) -> None:
     """Forget a worker that has left."""
-    raise NotImplementedError
+    session.execute(delete(Worker).where(Worker.id == worker_id))
 
 
 def list_workers(session: Session, *, seen_within_seconds: float = 60.0) -> list[Worker]:
     """Return the workers that were seen lately."""
-    raise NotImplementedError
+    chosen = select(Worker).where(Worker.last_seen_at > later(-seen_within_seconds))
+    return list(session.scalars(chosen.order_by(Worker.started_at, Worker.id)))
