@@ -31,6 +31,9 @@ class WorkerSettings(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of one trainer; default: its share of the cores."
     )
+    trainer_command: tuple[str, ...] = Field(
+        (), description="Command that starts a trainer, to wrap it; default: this Python with `-m worker.trainer`."
+    )
     warm: bool = Field(default=True, description="Keep the next trainer ready with Keras imported.")
 
     @property
@@ -91,5 +94,5 @@ class Settings(BaseSettings):
 
     @property
     def wake_path(self) -> Path:
-        """Return the socket on which an embedded worker host is woken."""
-        return self.home / "wake.sock"
+        """Return the named pipe through which an embedded worker host is woken."""
+        return self.home / "wake"

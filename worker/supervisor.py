@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -24,7 +24,10 @@ log = get_logger(__name__)
 
 
 class Supervisor:
-    """See jobs through, one at a time, always from the same thread: trainers die with the thread that started them."""
+    """See jobs through, one at a time, always from the same thread: trainers die with the thread that started them.
+
+    `directory` is this host's own, for the files of running attempts.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,8 @@ class Supervisor:
         store: Store,
         *,
         worker_id: str,
+        directory: Path,
         slot: int = 0,
-        trainer_command: Sequence[str] = TRAINER_COMMAND,
         memory_kills: Callable[[], int] = count_memory_kills,
     ) -> None:
         self._settings = settings
@@ -42,8 +45,7 @@ class Supervisor:
         self._store = store
         self._worker_id = worker_id
         self._slot = slot
-        self._command = tuple(trainer_command)
-        self._directory = settings.home / "work" / worker_id
+        self._directory = directory
         self._database = DatabaseThread()
         self._around = Surroundings(sessions, store, settings.timing, self._database, memory_kills)
         self._warm: TrainerProcess | None = None
@@ -144,7 +146,7 @@ class Supervisor:
     def _start_trainer(self) -> TrainerProcess:
         self._started += 1
         return TrainerProcess(
-            self._command,
+            self._settings.worker.trainer_command or TRAINER_COMMAND,
             environment=trainer_environment(self._settings, slot=self._slot),
             directory=self._directory / "trainers" / f"{self._slot}-{self._started}",
         )

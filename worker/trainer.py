@@ -16,9 +16,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeAlias
 
 from pydantic import BaseModel
 
@@ -42,6 +42,11 @@ from worker.messages import (
     read_command,
     write_line,
 )
+
+if TYPE_CHECKING:
+    from worker.package import Product
+
+Run: TypeAlias = "Callable[[Assignment, Context], Sequence[Product]]"
 
 _PROGRESS_SECONDS = 0.1
 _CHECKPOINT_SHARE = 0.05
@@ -164,19 +169,25 @@ def die_with_parent() -> None:
         os._exit(0)  # the supervisor died before the request to die with it was in place
 
 
-def main() -> int:
-    """Do one attempt; return 0 when the outcome, whatever it is, was told to the supervisor."""
+def main(load: Callable[[], Run] | None = None) -> int:
+    """Do one attempt; return 0 when the outcome, whatever it is, was told to the supervisor.
+
+    `load` imports what is heavy and returns what does the job; by default Keras and the methods of worker.methods.
+    """
     die_with_parent()
     # Ctrl-C in a terminal reaches the whole process group; only the supervisor decides about a trainer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     outbox = Outbox(_claim_stdout())
     inbox = Inbox(sys.stdin.buffer)
     inbox.listen()
-    _warm_up()
+    run = (load or load_methods)()
+    # What is loaded stays for good: keep it out of every later garbage collection.
+    gc.collect()
+    gc.freeze()
     outbox.send(Ready())
     assignment = Assignment.model_validate_json(inbox.assignment().read_bytes())
     try:
-        outbox.send(_attempt(assignment, outbox, inbox))
+        outbox.send(_attempt(assignment, run, outbox, inbox))
     except Stopped as stopped:
         outbox.send(Halted(reason=stopped.reason, step=stopped.step))
     except Exception as error:  # noqa: BLE001 - the process's one edge: whatever happened is told, then it ends
@@ -197,8 +208,7 @@ def describe(error: Exception) -> Failure:
     return Failure(slug=LeanfuseError.slug, detail=f"{type(error).__name__}: {_first_line(error)}")
 
 
-def _attempt(assignment: Assignment, outbox: Outbox, inbox: Inbox) -> Result:
-    methods = importlib.import_module("worker.methods")
+def _attempt(assignment: Assignment, run: Run, outbox: Outbox, inbox: Inbox) -> Result:
     reporter = PipeReporter(
         outbox,
         inbox,
@@ -206,18 +216,17 @@ def _attempt(assignment: Assignment, outbox: Outbox, inbox: Inbox) -> Result:
         checkpoint_seconds=assignment.limits.checkpoint_seconds,
     )
     context = Context(reporter, assignment.scratch, assignment.output, assignment.seed, assignment.checkpoint)
-    products = methods.run(assignment, context)
+    products = run(assignment, context)
     for product in products:
         (product.directory / MANIFEST_NAME).write_bytes(canonical_json(product.manifest.model_dump(mode="json")))
     return Result(products=tuple(ProductRef(name=item.name_hint, path=item.directory) for item in products))
 
 
-def _warm_up() -> None:
-    """Import everything heavy, and keep it out of every later garbage collection."""
+def load_methods() -> Run:
+    """Import Keras, which takes seconds, and everything that uses it."""
     importlib.import_module("keras")
-    importlib.import_module("worker.methods")
-    gc.collect()
-    gc.freeze()
+    run: Run = importlib.import_module("worker.methods").run
+    return run
 
 
 def _claim_stdout() -> BinaryIO:
@@ -247,8 +256,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
 
 
-if __name__ == "__main__":
-    code = main()
+def leave(code: int) -> NoReturn:
+    """End without the interpreter's tidying up, which would wait for threads of the backend and of the inbox."""
     sys.stderr.flush()
-    # Skip the interpreter's tidying up: it would wait for threads of the backend and of the inbox.
     os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main())
