@@ -22,14 +22,26 @@ _TIDY_SECONDS = 10.0
 
 
 class Janitor:
-    """Do the rounds in a thread of its own until it is stopped."""
+    """Do the rounds in a thread of its own until it is stopped.
 
-    def __init__(self, engine: Engine, hinter: Hinter, timing: Timing, *, scaled: bool) -> None:
+    `report` is what a worker host says of itself, as often as a job's heartbeat.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        hinter: Hinter,
+        timing: Timing,
+        *,
+        scaled: bool,
+        report: Callable[[Sessions], None] | None = None,
+    ) -> None:
         self._engine = engine
         self._sessions: Sessions = make_sessions(engine)
         self._hinter = hinter
         self._timing = timing
         self._scaled = scaled
+        self._report = report
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
         # Workers may have been as blind as this process was, so nothing is reaped for one lease after a blackout.
@@ -51,6 +63,9 @@ class Janitor:
             _Round(self._reap, self._timing.reap_seconds),
             _Round(self._tidy, _TIDY_SECONDS),
         ]
+        if self._report is not None:
+            report = self._report
+            rounds.append(_Round(lambda: report(self._sessions), self._timing.heartbeat_seconds))
         while not self._stopped.wait(max(0.0, min(item.due_at for item in rounds) - time.monotonic())):
             for item in rounds:
                 self._go(item)

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy.orm import Session
 
 from app.db import attempts
-from app.db.attempts import AttemptEnd, ClaimedJob, Heartbeat
+from app.db.attempts import ClaimedJob, Heartbeat
+from app.db.endings import AttemptEnd
 from app.db.events import NewEvent
 from app.db.finish import Finished, finish
 from app.db.session import Sessions
@@ -29,7 +30,7 @@ from app.domain.errors import (
 from app.domain.jobs import Outcome, State, Timing
 from app.logging import get_logger
 from app.store.base import Store
-from worker.lease import DatabaseThread, FencedError, LeaseKeeper
+from worker.lease import DatabaseThread, LeaseKeeper
 from worker.messages import CheckpointWritten, Failure, Halted, Log, Message, Metric, Progress, Ready, Result
 from worker.process import Exit, Heard, TrainerProcess
 from worker.staging import is_retryable, keep_checkpoint, keep_product
@@ -158,13 +159,7 @@ class Attempt:
             return
         with contextlib.suppress(OSError):
             shutil.rmtree(message.path)
-        try:
-            self._write(
-                lambda session: attempts.record_checkpoint(
-                    session, self.job.lease, step=message.step, manifest=content, sha256=sha256
-                )
-            )
-        except FencedError:
+        if not self._record(message.step, content, sha256):
             self._stop("fenced", grace_seconds=0.0)
 
     def _conclude(self, ended: Exit) -> Outcome:
@@ -181,7 +176,7 @@ class Attempt:
         if self._order == "late":
             return self._fail(_with_error(end, DeadlineExceededError("The job ran longer than max_runtime_seconds.")))
         if self._order == "drain":
-            return self._ending("drained", lambda session: attempts.drain(session, self.job.lease, end=end))
+            return self._retry("drained", end)
         return self._died(ended, end)
 
     def _publish(self, result: Result, end: AttemptEnd) -> Outcome:
@@ -244,13 +239,12 @@ class Attempt:
         state = self._patiently(lambda: self._around.database.end(self.keeper, work))
         return outcome if state is not None else "fenced"
 
-    def _write(self, statement: Callable[[Session], bool]) -> None:
+    def _record(self, step: int, manifest: dict[str, Any], sha256: str) -> bool:
         def work() -> bool:
             with self._around.sessions.begin() as session:
-                return statement(session)
+                return attempts.record_checkpoint(session, self.job.lease, step=step, manifest=manifest, sha256=sha256)
 
-        if not self._patiently(lambda: self._around.database.call(work)):
-            raise FencedError
+        return self._patiently(lambda: self._around.database.call(work))
 
     def _patiently(self, statement: Callable[[], T]) -> T:
         """Repeat a statement while the database does not answer: what the trainer made is worth the wait."""

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import FrameType
 
 from app.db.base import new_id
 from app.db.migrate import upgrade
-from app.db.session import create_engine_for, make_sessions
+from app.db.session import Sessions, create_engine_for, make_sessions
 from app.db.workers import NewWorker, register_worker, remove_worker, worker_alive
 from app.domain.errors import DatabaseUnavailableError, LeanfuseError
 from app.domain.jobs import PROTOCOL
@@ -40,7 +39,9 @@ class Host:
         self._engine = create_engine_for(settings.database_url)
         self._sessions = make_sessions(self._engine)
         self._hinter = make_hinter(settings)
-        self._janitor = Janitor(self._engine, self._hinter, settings.timing, scaled=settings.scaled)
+        self._janitor = Janitor(
+            self._engine, self._hinter, settings.timing, scaled=settings.scaled, report=self._report
+        )
         store = open_store(settings.store_url)
         self._supervisors = [
             Supervisor(settings, self._sessions, store, worker_id=self._worker_id, directory=self._directory, slot=slot)
@@ -48,7 +49,6 @@ class Host:
         ]
         self._looks = [threading.Event() for _ in self._supervisors]
         self._draining = threading.Event()
-        self._told_at = float("-inf")
 
     def run(self, *, parent: int | None = None) -> None:
         """Work until SIGTERM or SIGINT, or until the parent process is gone; then give the jobs back and return."""
@@ -94,13 +94,12 @@ class Host:
         supervisor.close()
 
     def _wait_for_news(self, pipe: int, parent: int | None) -> None:
-        timeout = min(self._settings.timing.poll_seconds, self._settings.timing.heartbeat_seconds)
-        ready, _, _ = select.select([pipe], [], [], timeout)
+        ready, _, _ = select.select([pipe], [], [], self._settings.timing.poll_seconds)
         if ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(pipe, 4096)
             self._wake_slots()
-        if (parent is not None and os.getppid() != parent) or self._told_to_drain():
+        if parent is not None and os.getppid() != parent:
             self._draining.set()
         if self._draining.is_set():
             self.drain()
@@ -110,16 +109,10 @@ class Host:
             look.set()
             supervisor.nudge()
 
-    def _told_to_drain(self) -> bool:
-        now = time.monotonic()
-        if now - self._told_at < self._settings.timing.heartbeat_seconds:
-            return False
-        self._told_at = now
-        try:
-            with self._sessions.begin() as session:
-                return worker_alive(session, self._worker_id)
-        except DatabaseUnavailableError:
-            return False
+    def _report(self, sessions: Sessions) -> None:
+        with sessions.begin() as session:
+            if worker_alive(session, self._worker_id):
+                self._draining.set()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._draining.set()  # the wake-up descriptor lets the main loop see it at once

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from app.db.attempts import Heartbeat, Lease, heartbeat
+from app.db.attempts import Heartbeat, heartbeat
+from app.db.endings import Lease
 from app.db.events import NewEvent
 from app.db.session import Sessions
 from app.domain.errors import DatabaseUnavailableError
@@ -21,10 +22,6 @@ T = TypeVar("T")
 # News reaches the database within a second, however rare heartbeats are.
 _NEWS_SECONDS = 1.0
 _LINES_PER_SECOND = 20
-
-
-class FencedError(Exception):
-    """The job belongs to another attempt now; this one must leave no trace."""
 
 
 class LeaseKeeper:
@@ -164,15 +161,11 @@ class DatabaseThread:
     def end(self, keeper: LeaseKeeper, work: Callable[[], T]) -> T:
         """Tell what is left to tell, run the statement that ends the attempt, and send no heartbeat after it.
 
-        The heartbeat comes first, so that a supervisor that was asleep publishes nothing before it knows its lease.
-
-        Raise FencedError when the job is another's by now, DatabaseUnavailableError when it may be tried again.
+        The statement must be fenced itself. Raise DatabaseUnavailableError when it may be tried again.
         """
 
         def last() -> T:
             keeper.beat()
-            if keeper.fenced:
-                raise FencedError
             result = work()
             self._keeper = None
             return result

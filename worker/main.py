@@ -8,13 +8,15 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
+from sqlalchemy.orm import Session
 
 from app.db.base import new_id
-from app.db.session import create_engine_for, make_sessions
-from app.db.workers import NewWorker, register_worker, remove_worker, request_drain
+from app.db.session import Sessions, create_engine_for, make_sessions
+from app.db.workers import NewWorker, register_worker, remove_worker, request_drain, worker_alive
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.jobs import PROTOCOL
 from app.janitor import Janitor
@@ -83,25 +85,27 @@ class Child:
     """What one pool process holds: made after the fork, so that no connection or thread is shared with the parent."""
 
     def __init__(self, settings: Settings, worker_id: str) -> None:
+        self._worker_id = worker_id
         self._engine = create_engine_for(settings.database_url)
-        self._sessions = make_sessions(self._engine)
         self._hinter = make_hinter(settings)
-        self._janitor = Janitor(self._engine, self._hinter, settings.timing, scaled=True)
+        self._janitor = Janitor(self._engine, self._hinter, settings.timing, scaled=True, report=self._report)
         self._files = contextlib.ExitStack()
         directory = self._files.enter_context(WorkDirectory(settings.home / "work" / f"{worker_id}-{os.getpid()}"))
         self.supervisor = Supervisor(
             settings,
-            self._sessions,
+            make_sessions(self._engine),
             open_store(settings.store_url),
             worker_id=worker_id,
             directory=directory,
             slot=_slot_of_this_process(),
         )
-        new = NewWorker(worker_id, socket.gethostname(), os.getppid(), settings.worker.slots, PROTOCOL)
-        with contextlib.suppress(DatabaseUnavailableError), self._sessions.begin() as session:
-            register_worker(session, new)
         self._janitor.start()
         self.supervisor.warm_up()
+
+    def _report(self, sessions: Sessions) -> None:
+        with sessions.begin() as session:
+            if worker_alive(session, self._worker_id):
+                self.supervisor.drain()
 
     def close(self) -> None:
         """End everything that this process started."""
@@ -126,6 +130,7 @@ class CeleryHost:
         celery.conf.update(celery_settings(self._settings))
         celery.task(self.look, name=TASK_NAME)
         signals.setup_logging.connect(self._on_setup_logging, weak=False)
+        signals.worker_init.connect(self._on_start, weak=False)
         signals.worker_process_init.connect(self._on_child_start, weak=False)
         signals.worker_process_shutdown.connect(self._on_child_end, weak=False)
         signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
@@ -144,6 +149,11 @@ class CeleryHost:
     def _on_setup_logging(self, **_: object) -> None:
         configure_logging(self._settings.log_format, level=self._settings.log_level)
 
+    def _on_start(self, **_: object) -> None:
+        # Before the pool forks, with an engine that is gone by then.
+        new = NewWorker(self._worker_id, socket.gethostname(), os.getpid(), self._settings.worker.slots, PROTOCOL)
+        self._tell_database(lambda session: register_worker(session, new))
+
     def _on_child_start(self, **_: object) -> None:
         self._child = Child(self._settings, self._worker_id)
 
@@ -157,16 +167,16 @@ class CeleryHost:
         threading.Thread(target=self._request_drain, name="drain").start()
 
     def _request_drain(self) -> None:
-        self._tell_database(request_drain)
+        self._tell_database(lambda session: request_drain(session, self._worker_id))
 
     def _on_shutdown(self, **_: object) -> None:
-        self._tell_database(remove_worker)
+        self._tell_database(lambda session: remove_worker(session, self._worker_id))
 
-    def _tell_database(self, statement: Any) -> None:  # noqa: ANN401
+    def _tell_database(self, statement: Callable[[Session], None]) -> None:
         engine = create_engine_for(self._settings.database_url)
         try:
             with make_sessions(engine).begin() as session:
-                statement(session, self._worker_id)
+                statement(session)
         except DatabaseUnavailableError as error:
             log.warning("worker_row_not_written", detail=error.detail)
         finally:

@@ -15,7 +15,7 @@ from app.logging import get_logger
 from app.settings import Settings
 from app.store.base import Store
 from worker.attempt import Attempt, Surroundings
-from worker.lease import DatabaseThread, FencedError, LeaseKeeper
+from worker.lease import DatabaseThread, LeaseKeeper
 from worker.memory import count_memory_kills
 from worker.process import TRAINER_COMMAND, TrainerProcess, trainer_environment
 from worker.staging import find_sources, lay_out
@@ -110,8 +110,6 @@ class Supervisor:
             self.drain()  # it was asked for before there was an attempt to tell
         try:
             return self._run(job, attempt, directory)
-        except FencedError:
-            return "fenced"
         finally:
             self._attempt = None
             self._database.keep(None)
