@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Data:
         return self.dataset_schema.task == "classification"
 
     @property
-    def input_dtype(self) -> str:
+    def input_dtype(self) -> Literal["uint8", "float32"]:
         """Return the type in which a graph takes the raw rows."""
         return "uint8" if self.dataset_schema.features == "text" else "float32"
 

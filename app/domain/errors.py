@@ -72,6 +72,7 @@ LeanfuseError
        +- DeadlineExceededError
        +- OutOfMemoryError
        +- MethodNotApplicableError
+       +- NoGainError
 """
 
 from collections.abc import Iterable, Sequence
@@ -527,6 +528,13 @@ class MethodNotApplicableError(JobError):
 
     slug = "method-not-applicable"
     title = "The method cannot be applied here"
+
+
+class NoGainError(JobError):
+    """A fusion that had to beat its best member was not shown to do so."""
+
+    slug = "no-gain"
+    title = "The fusion is not shown better than its best member"
 
 
 class MalformedJsonError(MalformedRequestError):

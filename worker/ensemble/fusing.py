@@ -1,0 +1,169 @@
+"""From members and a way to fuse them to one graph, one recipe and one honest report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from app.domain import fusion as maths
+from app.domain.datasets import canonical_json
+from app.domain.errors import ExportMismatchError, NoGainError
+from app.domain.specs import EnsembleSpec
+from app.serving.graph import Fusion, LogitSum, MetaLearner, WeightedMean, fuse
+from app.serving.runtime import load_engine, predict_rows
+from worker.assignment import Assignment
+from worker.ensemble.members import Member, answers_of, best_of
+from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, summarize
+from worker.rows import Array, Data
+
+FUSION_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Hold the members of an ensemble in order, how they are fused, and what the report should add."""
+
+    method: str
+    members: Sequence[Member]
+    fusion: Fusion
+    notes: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]] = ()
+
+
+def fused_product(fused: Fused, assignment: Assignment, data: Data) -> Product:
+    """Write, check and measure the fused graph; raise NoGainError when a required gain is not shown."""
+    spec = assignment.spec
+    if not isinstance(spec, EnsembleSpec):
+        raise TypeError(f"a {spec.kind} job makes no ensemble")
+    directory = assignment.output / "ensemble"
+    directory.mkdir(parents=True)
+    parity = _write(fused, directory, data)
+    product = finish(_draft(fused, directory, parity, assignment, data), assignment, data)
+    if spec.require_gain and product.comparisons[0].verdict != "better":
+        raise NoGainError(
+            summarize(product.comparisons[0], unit="points of accuracy" if data.classification else "of squared error"),
+            hint="Add members that differ more, measure on more report rows, or set require_gain to false.",
+        )
+    return product
+
+
+def fused_answers(fusion: Fusion, answers: Mapping[str, NDArray[Any]], data: Data) -> NDArray[np.float64]:
+    """Return what a fusion answers by arithmetic, from the members' outputs (members, rows, outputs) by name."""
+    if isinstance(fusion, WeightedMean):
+        return maths.weighted_mean(answers[data.output], np.array(fusion.weights))
+    if isinstance(fusion, LogitSum):
+        if not data.classification:
+            return maths.serial_logits(answers["prediction"], np.array(fusion.weights))
+        return maths.softmax(maths.serial_logits(answers["logits"], np.array(fusion.weights)))
+    if not data.classification:
+        features = maths.stacking_features(answers["prediction"])
+        return np.asarray(features @ fusion.kernel + fusion.bias, dtype=np.float64)
+    return maths.stacked_probabilities(answers["probabilities"], fusion.kernel, fusion.bias)
+
+
+def needed_outputs(fusion: Fusion, data: Data) -> list[str]:
+    """Return the members' outputs that a fusion is made of."""
+    return ["logits"] if isinstance(fusion, LogitSum) and data.classification else [data.output]
+
+
+def _write(fused: Fused, directory: Path, data: Data) -> dict[str, Any]:
+    graph = fuse([onnx.load(member.graph) for member in fused.members], fused.fusion)
+    onnx.save(graph, directory / "model.onnx")
+    (directory / "recipe.json").write_bytes(canonical_json(_recipe(fused)))
+    return _check_parity(fused, directory / "model.onnx", data)
+
+
+def _check_parity(fused: Fused, path: Path, data: Data) -> dict[str, Any]:
+    """Compare the fused graph with the arithmetic of fusion on real rows."""
+    rows = data.x["selection"][:PARITY_ROWS]
+    graphs = [member.graph for member in fused.members]
+    answers = {name: answers_of(graphs, rows, name) for name in needed_outputs(fused.fusion, data)}
+    expected = fused_answers(fused.fusion, answers, data)
+    found = predict_rows(load_engine(path), rows, data.output)
+    scale = np.maximum(1.0, np.abs(expected))
+    difference = float((np.abs(found - expected) / scale).max())
+    if not difference <= FUSION_TOLERANCE:
+        raise ExportMismatchError(
+            f"The fused graph differs from the fusion of its members by {difference:.2e} on {len(rows)} rows; "
+            f"at most {FUSION_TOLERANCE:.0e} is accepted."
+        )
+    return {"rows": len(rows), "max_difference": difference}
+
+
+def weights_of(fusion: Fusion, members: int) -> list[float | None]:
+    """Return each member's weight; a meta-learner has none."""
+    return [None] * members if isinstance(fusion, MetaLearner) else [float(weight) for weight in fusion.weights]
+
+
+def _recipe(fused: Fused) -> dict[str, Any]:
+    weights = weights_of(fused.fusion, len(fused.members))
+    members = [
+        {
+            "version_id": member.version_id,
+            "name": member.name,
+            "version": member.version,
+            "digest": member.digest,
+            "weight": weight,
+        }
+        for member, weight in zip(fused.members, weights, strict=True)
+    ]
+    recipe: dict[str, Any] = {"method": fused.method, "members": members}
+    if isinstance(fused.fusion, MetaLearner):
+        recipe["meta_learner"] = {"kernel": fused.fusion.kernel.tolist(), "bias": fused.fusion.bias.tolist()}
+    return recipe
+
+
+def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: Assignment, data: Data) -> Draft:
+    answers = answers_of([member.graph for member in fused.members], data.x["report"], data.output)
+    best = best_of(answers, data.y["report"], data)
+    distinct = {member.digest: member.metrics for member in fused.members}.values()
+    meta = fused.fusion.kernel.size + fused.fusion.bias.size if isinstance(fused.fusion, MetaLearner) else 0
+    weights = weights_of(fused.fusion, len(fused.members))
+    return Draft(
+        directory=directory,
+        kind="ensemble",
+        name=assignment.spec.name,
+        method=fused.method,
+        seed=assignment.seed,
+        recipe_digest=assignment.recipe_digest,
+        parameters=sum(metrics.parameters for metrics in distinct) + meta,
+        macs=sum(metrics.macs for metrics in distinct) + meta,
+        weights_bytes=sum(metrics.weights_bytes for metrics in distinct) + 4 * meta,
+        parity=parity,
+        baselines=[
+            Baseline(f"its best member {fused.members[best].label}", answers[best]),
+            Baseline("the plain mean of its members", answers.mean(axis=0)),
+        ],
+        links=tuple(member.link(place, weights[place]) for place, member in enumerate(fused.members)),
+        notes={**fused.notes, "members": _member_notes(fused, answers, data), **_agreement(answers, data)},
+        history=fused.history,
+    )
+
+
+def _member_notes(fused: Fused, answers: NDArray[Any], data: Data) -> list[dict[str, Any]]:
+    weights = weights_of(fused.fusion, len(fused.members))
+    return [
+        {"model": member.label, "digest": member.digest, "weight": weight, **_figures(own, data.y["report"], data)}
+        for member, weight, own in zip(fused.members, weights, answers, strict=True)
+    ]
+
+
+def _figures(answers: NDArray[Any], targets: Array, data: Data) -> dict[str, float]:
+    if not data.classification:
+        return {"rmse": maths.mean_squared_error(answers, np.asarray(targets).reshape(answers.shape)) ** 0.5}
+    return {
+        "accuracy": float((answers.argmax(axis=1) == targets).mean()),
+        "nll": maths.negative_log_likelihood(answers, np.asarray(targets)),
+    }
+
+
+def _agreement(answers: NDArray[Any], data: Data) -> dict[str, Any]:
+    """Say how far the members differ on the report rows, the mean over all rows."""
+    if not data.classification:
+        return {"agreement": {"deviation": float(maths.spread(answers).deviation.mean())}}
+    told = maths.uncertainty(answers)._asdict()
+    return {"agreement": {name: float(values.mean()) for name, values in told.items()}}

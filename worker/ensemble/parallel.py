@@ -1,0 +1,48 @@
+"""Parallel fusion: independent members, fused by a weighted sum of their answers."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain import fusion as maths
+from app.domain.specs import EnsembleSpec, Parallel
+from app.serving.graph import WeightedMean
+from worker.assignment import Assignment
+from worker.context import Context
+from worker.ensemble.fusing import Fused, fused_product
+from worker.ensemble.members import answers_of, loss_of, registered_members
+from worker.package import Product
+from worker.rows import Data
+
+
+def fuse_parallel(
+    spec: EnsembleSpec, method: Parallel, assignment: Assignment, context: Context, data: Data
+) -> Product:
+    """Fit the weights on the selection rows, which no member was trained on, and fuse."""
+    members = registered_members(assignment.references.get("members", ()), data)
+    answers = answers_of([member.graph for member in members], data.x["selection"], data.output)
+    weights = find_weights(method, answers, data)
+    fused = maths.weighted_mean(answers, weights)
+    context.reporter.log(f"{spec.name}: weights {', '.join(f'{weight:.3f}' for weight in weights)}")
+    context.reporter.progress(1, 1)
+    notes = {
+        "weights": method.weights if isinstance(method.weights, str) else "given",
+        "fitted_on": "selection rows" if method.weights in ("convex", "greedy") else None,
+        "selection_loss": loss_of(fused, data.y["selection"], data),
+        "selection_loss_of_the_mean": loss_of(answers.mean(axis=0), data.y["selection"], data),
+    }
+    fusion = WeightedMean(tuple(float(weight) for weight in weights))
+    return fused_product(Fused("parallel", members, fusion, notes), assignment, data)
+
+
+def find_weights(method: Parallel, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:
+    """Return the members' weights, which sum to 1, from their answers (members, rows, outputs) for selection rows."""
+    targets = np.asarray(data.y["selection"])
+    if isinstance(method.weights, list):
+        return maths.normalised(np.array(method.weights), len(answers))
+    if method.weights == "uniform":
+        return maths.normalised(np.ones(len(answers)), len(answers))
+    if method.weights == "greedy":
+        return maths.greedy_weights(answers, lambda fused: loss_of(fused, targets, data))
+    if data.classification:
+        return maths.fit_convex_weights(answers, targets)
+    return maths.fit_convex_weights_squared(answers, targets)

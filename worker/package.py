@@ -1,0 +1,207 @@
+"""Turn what a method made into a product: files, figures measured on them, a report and a manifest."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from app.domain.datasets import FileRef, canonical_json
+from app.domain.jobs import PROTOCOL
+from app.domain.models import InputSignature, Link, Metrics, VersionKind, VersionManifest
+from app.domain.network import Network, trace
+from app.domain.stats import Comparison, compare_accuracy, compare_errors
+from worker.assignment import Assignment
+from worker.measure import Request, measure
+from worker.rows import Array, Data, hash_report
+
+PARITY_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Product:
+    """Hand over one new version: its directory holds the files that the manifest names.
+
+    `comparisons` are those of the report, the one that the verdict is about first.
+    """
+
+    name_hint: str
+    kind: VersionKind
+    directory: Path
+    manifest: VersionManifest
+    comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Name what a version is compared with, by its answers for the report rows."""
+
+    name: str
+    answers: Array
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Hold what is known of a version before it is measured; its files lie in `directory` already.
+
+    `baselines` go from the one that the verdict is about to the less important ones.
+    """
+
+    directory: Path
+    kind: VersionKind
+    name: str
+    method: str
+    seed: int
+    recipe_digest: str
+    parameters: int
+    macs: int
+    weights_bytes: int
+    parity: dict[str, Any]
+    baselines: Sequence[Baseline] = ()
+    links: tuple[Link, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+
+
+def write_weights(directory: Path, network: Network, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Write network.json and weights.safetensors, every shared variable once."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "network.json").write_bytes(canonical_json(network.model_dump(mode="json")))
+    arrays = {name: np.ascontiguousarray(weights[name]) for name in sorted(trace(network).variables)}
+    save_file(arrays, directory / "weights.safetensors")
+
+
+def finish(draft: Draft, assignment: Assignment, data: Data) -> Product:
+    """Measure the exported graph on the report rows, compare it with its baselines, write report.json."""
+    answers = assignment.scratch / f"{draft.directory.name}.answers.npy"
+    measured = measure(
+        Request(
+            model=draft.directory / "model.onnx",
+            rows=assignment.dataset.files["report_x"],
+            targets=assignment.dataset.files["report_y"],
+            task=data.dataset_schema.task,
+            answers=answers,
+        )
+    )
+    own = np.load(answers, allow_pickle=False)
+    comparisons = [
+        compare_answers(own, baseline.answers, data, against=baseline.name, seed=assignment.seed)
+        for baseline in draft.baselines
+    ]
+    metrics = Metrics(
+        **measured.model_dump(),
+        parameters=draft.parameters,
+        macs=draft.macs,
+        onnx_bytes=(draft.directory / "model.onnx").stat().st_size,
+        weights_bytes=draft.weights_bytes,
+    )
+    report = _report(draft, metrics, comparisons, data)
+    (draft.directory / "report.json").write_bytes(canonical_json(report))
+    manifest = _manifest(draft, metrics, assignment, data)
+    return Product(draft.name, draft.kind, draft.directory, manifest, tuple(comparisons))
+
+
+def compare_answers(own: Array, other: Array, data: Data, *, against: str, seed: int) -> Comparison:
+    """Compare two models by their answers for the report rows."""
+    targets = np.asarray(data.y["report"])
+    if data.classification:
+        return compare_accuracy(own.argmax(1) == targets, other.argmax(1) == targets, against=against, seed=seed)
+    targets = targets.reshape(own.shape)
+    squared, others = np.square(own - targets)[:, 0], np.square(other - targets)[:, 0]
+    return compare_errors(squared, others, against=against, seed=seed)
+
+
+def simplest(data: Data) -> Baseline:
+    """Return the baseline of a model that has no other: always the most frequent class, or the mean of the targets."""
+    rows, train = len(data.y["report"]), np.asarray(data.y["train"])
+    if not data.classification:
+        return Baseline("the mean of the train rows", answers=np.full((rows, 1), train.mean()))
+    classes = len(data.dataset_schema.classes)
+    counts = np.bincount(train, minlength=classes)
+    return Baseline("always the most frequent class", answers=np.tile(np.eye(classes)[counts.argmax()], (rows, 1)))
+
+
+def summarize(comparison: Comparison, *, unit: str) -> str:
+    """Say a comparison in one sentence."""
+    low, high = comparison.interval
+    scale = 100 if unit == "points of accuracy" else 1
+    figures = f"{comparison.difference * scale:+.2f} {unit}, 95 % interval {low * scale:+.2f} to {high * scale:+.2f}"
+    words = {
+        "better": f"Better than {comparison.against}",
+        "worse": f"Worse than {comparison.against}",
+        "no difference shown": f"No difference from {comparison.against} shown",
+    }[comparison.verdict]
+    return f"{words} ({figures}, p = {comparison.p_value:.3g})."
+
+
+def file_ref(path: Path) -> FileRef:
+    """Name a file by its content."""
+    with path.open("rb") as file:
+        return FileRef(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size_bytes=path.stat().st_size)
+
+
+def environment() -> dict[str, Any]:
+    """Say on what a version was trained and measured."""
+    packages = ("keras", "tensorflow", "torch", "jax", "numpy", "onnx", "onnxruntime")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "packages": {name: found for name in packages if (found := _version(name))},
+        "latency": "median of single-threaded runs of the exported graph in a fresh process",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _report(draft: Draft, metrics: Metrics, comparisons: Sequence[Comparison], data: Data) -> dict[str, Any]:
+    unit = "points of accuracy" if data.classification else "of squared error"
+    return {
+        "metrics": metrics.model_dump(mode="json"),
+        "report_rows": len(data.y["report"]),
+        "row_hashes": hash_report(data),
+        "model": file_ref(draft.directory / "model.onnx").model_dump(),
+        "parity": draft.parity,
+        "baseline": asdict(comparisons[0]) if comparisons else None,
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+        "method": {"method": draft.method, **draft.notes},
+        "verdict": {
+            "verdict": comparisons[0].verdict if comparisons else "no difference shown",
+            "summary": [summarize(comparison, unit=unit) for comparison in comparisons],
+        },
+        "environment": environment(),
+        "history": [dict(epoch) for epoch in draft.history],
+    }
+
+
+def _manifest(draft: Draft, metrics: Metrics, assignment: Assignment, data: Data) -> VersionManifest:
+    schema = data.dataset_schema
+    files = sorted(path for path in draft.directory.iterdir() if path.is_file())
+    return VersionManifest(
+        kind=draft.kind,
+        method=draft.method,
+        task=schema.task,
+        classes=schema.classes,
+        input=InputSignature(shape=schema.shape, dtype=data.input_dtype),
+        files={path.name: file_ref(path) for path in files},
+        dataset=assignment.dataset.name,
+        dataset_digest=assignment.dataset.digest,
+        recipe_digest=draft.recipe_digest,
+        seed=draft.seed,
+        protocol=PROTOCOL,
+        metrics=metrics,
+        links=draft.links,
+    )
