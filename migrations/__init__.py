@@ -1,0 +1,1 @@
+"""The schema's history. How to add to it: CONTRIBUTING.md, "The database"."""

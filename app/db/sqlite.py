@@ -18,9 +18,9 @@ CHECKPOINTS_SAFELY = sqlite3.sqlite_version_info >= (3, 51, 3)
 _CHECKPOINT_BYTES = 4 * 2**20
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "fuse.sshfs", "lustre", "ceph")
 _PRAGMAS = (
+    "PRAGMA busy_timeout=10000",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
-    "PRAGMA busy_timeout=10000",
     "PRAGMA foreign_keys=ON",
     "PRAGMA mmap_size=0",
     "PRAGMA journal_size_limit=67108864",
