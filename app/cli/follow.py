@@ -98,7 +98,7 @@ def _follow(client: Client, job_id: str, make: Callable[[Document], Display]) ->
     if job["state"] not in TERMINAL_STATES:
         for event in client.jobs.events(job_id):
             if event.name == "progress":
-                step, total_steps = int(event.data.get("step", 0)), int(event.data.get("total_steps", 0))
+                step, total_steps = int(event.data.get("step") or 0), int(event.data.get("total_steps") or 0)
             else:
                 text = _event_text(event) or text
             display.update(step=step, total_steps=total_steps, text=text)

@@ -94,9 +94,9 @@ def stop(process: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> 
 def worker_command(*, scaled: bool, slots: int = 1) -> list[str]:
     """Return the command of a worker host: Celery where there is a broker, else the one that polls SQL."""
     if not scaled:
-        return [sys.executable, "-m", "worker.host"]
+        return [sys.executable, "-m", "worker.host", "--parent", str(os.getpid())]
     celery = [sys.executable, "-m", "celery", "--app", "worker.main", "worker"]
-    return [*celery, "--concurrency", str(slots), "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    return [*celery, "--pool", "prefork", "--concurrency", str(slots), "--without-gossip", "--without-mingle"]
 
 
 def free_port() -> int:
