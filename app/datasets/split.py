@@ -116,21 +116,23 @@ def _cut_by_order(units: Array, order: Array, shares: Array) -> Array:
 
 
 def _deal(units: Array, strata: Array, shares: Array, seed: int) -> Array:
-    """Place units of several rows first, largest first, each where it is missed most; then fill up with single rows."""
+    """Place units of several rows first, largest first, each where it is missed most; then fill up with single rows.
+
+    How much a set misses a unit is the part of its share that is still open, in each of the unit's strata and in all.
+    """
     counts = _counts(units, strata)
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(counts))
     sizes = counts.sum(axis=1)
-    wanted = shares[:, None] * counts.sum(axis=0)
-    filled = np.zeros_like(wanted)
+    shuffled = np.random.default_rng(seed).permutation(len(counts))
+    weights = np.column_stack([counts, sizes])
+    wanted = shares[:, None] * weights.sum(axis=0)
+    open_part = wanted.copy()
     of_unit = np.zeros(len(counts), dtype=np.int64)
     large = shuffled[sizes[shuffled] > 1]
     for unit in large[np.argsort(-sizes[large], kind="stable")]:
-        missed = ((wanted - filled) / np.maximum(wanted, 1e-12)) @ counts[unit]
-        of_unit[unit] = best = int(np.argmax(missed))
-        filled[best] += counts[unit]
+        of_unit[unit] = best = int(np.argmax((open_part / np.maximum(wanted, 1e-12)) @ weights[unit]))
+        open_part[best] -= weights[unit]
     single = shuffled[sizes[shuffled] == 1]
-    _fill_up(of_unit, single, counts[single].argmax(axis=1), wanted - filled)
+    _fill_up(of_unit, single, counts[single].argmax(axis=1), open_part[:, :-1])
     return of_unit[units]
 
 

@@ -4,8 +4,8 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def read_idx(path: Path, limits: Limits) -> Array:
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _read_shape(handle: IO[bytes], name: str) -> tuple[int, ...]:
+def _read_shape(handle: BufferedIOBase, name: str) -> tuple[int, ...]:
     magic = handle.read(4)
     if len(magic) < 4 or magic[:2] != b"\x00\x00" or magic[2] != UINT8 or not 1 <= magic[3] <= 4:
         raise UnreadableFileError(f"{name} is no idx file of bytes.", hint=_HINT)
