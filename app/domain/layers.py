@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from app.domain.layer_base import (
     ActivationName,
@@ -385,3 +385,4 @@ Layer: TypeAlias = Annotated[
     | Concat,
     Field(discriminator="type"),
 ]
+layer_adapter: TypeAdapter[Layer] = TypeAdapter(Layer)

@@ -164,6 +164,15 @@ def _check_shared(layer: Layer, own: Mapping[str, Shape], first: Layer, stored: 
             f"{_listed(own)} where that is a {first.type} with {_listed(stored)}",
             "Only layers of one type whose variables have equal shapes can share them.",
         )
+    if _settings(layer) != _settings(first):
+        raise layer.misfit(
+            f"shares the weights {layer.weights_name!r} with layer {first.name!r}, but is set up otherwise",
+            "Layers that share weights may differ in their activation only.",
+        )
+
+
+def _settings(layer: Layer) -> dict[str, object]:
+    return layer.model_dump(exclude={"name", "inputs", "weights", "activation"})
 
 
 def _listed(variables: Mapping[str, Shape]) -> str:

@@ -1,12 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from app.domain import layers as ly
 from app.domain.errors import InvalidArchitectureError
-
-layer_adapter = TypeAdapter(ly.Layer)
 
 
 def places(size: int, window: int, stride: int, padding: str) -> int:
@@ -98,7 +96,7 @@ def test_inputs_are_joined_along_their_last_axis():
 
 
 def test_a_window_may_be_one_number():
-    assert layer_adapter.validate_python(
+    assert ly.layer_adapter.validate_python(
         {"type": "conv2d", "name": "c", "filters": 4, "kernel_size": 5}
     ).kernel_size == (
         5,
@@ -122,4 +120,4 @@ def test_a_window_may_be_one_number():
 )
 def test_a_field_out_of_bounds_is_refused(field):
     with pytest.raises(ValidationError):
-        layer_adapter.validate_python({"type": "dense", "name": "d", "units": 8, **field})
+        ly.layer_adapter.validate_python({"type": "dense", "name": "d", "units": 8, **field})

@@ -55,6 +55,15 @@ def test_layers_of_unequal_type_cannot_share():
         trace(network)
 
 
+def test_layers_that_share_may_differ_in_activation_only():
+    layers = [ly.Conv1D(name="a", filters=2), ly.Conv1D(name="b", filters=2, weights="a", activation="relu")]
+    rest = [ly.Flatten(name="flat"), dense("end", 3)]
+    assert trace(network_of(*layers, *rest, shape=(8, 2))).parameters == (3 * 2 * 2 + 2) + (16 * 3 + 3)
+    strided = ly.Conv1D(name="b", filters=2, weights="a", strides=2)
+    with pytest.raises(InvalidArchitectureError, match="set up otherwise"):
+        trace(network_of(layers[0], strided, *rest, shape=(8, 2)))
+
+
 def test_statistics_of_the_data_are_no_parameters():
     network = network_of(ly.Standardize(name="standardize"), dense("end", 3))
     assert trace(network).parameters == 8 * 3 + 3

@@ -1,0 +1,64 @@
+"""The few layers that Keras does not have, in keras.ops: every backend runs them."""
+
+from typing import TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from app.domain import layers as ly
+from worker.nn.spectrum import fourier_kernel, mel_filters
+
+Tensor: TypeAlias = keras.KerasTensor
+
+
+class Standardize(keras.layers.Layer):
+    """y = (x - mean) / deviation, per last axis; both are fixed."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the two statistics; they start as those of standardized data."""
+        self.mean = self.add_weight(name="mean", shape=input_shape[-1:], initializer="zeros", trainable=False)
+        self.deviation = self.add_weight(name="deviation", shape=input_shape[-1:], initializer="ones", trainable=False)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Standardize."""
+        return (ops.cast(inputs, self.compute_dtype) - self.mean) / self.deviation
+
+
+class ClippedEmbedding(keras.layers.Embedding):
+    """Look up vectors; an index beyond the vocabulary is its last entry, as in the exported graph."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Look up."""
+        return super().call(ops.clip(ops.cast(inputs, "int32"), 0, self.input_dim - 1))
+
+
+class GlobalPool(keras.layers.Layer):
+    """Average, or keep the largest, over all places of (places..., channels)."""
+
+    def __init__(self, kind: str, *, name: str) -> None:
+        super().__init__(name=name)
+        self._reduce = ops.mean if kind == "average" else ops.max
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Reduce."""
+        return self._reduce(inputs, axis=tuple(range(1, len(inputs.shape) - 1)))
+
+
+class LogMel(keras.layers.Layer):
+    """Log of the mel power spectrum, by a convolution with the windowed Fourier basis."""
+
+    def __init__(self, layer: ly.LogMel, *, name: str) -> None:
+        super().__init__(name=name)
+        self._settings = layer
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Transform (rows, samples, 1) to (rows, frames, mel_bins)."""
+        kernel = ops.convert_to_tensor(fourier_kernel(self._settings)[:, None, :])
+        filters = mel_filters(self._settings)
+        parts = ops.conv(
+            inputs, kernel, strides=self._settings.frame_step, padding="valid", data_format="channels_last"
+        )
+        # Power is the square of the cosine part plus that of the sine part, so the filters stand there twice.
+        mel = ops.matmul(ops.square(parts), ops.convert_to_tensor(np.concatenate([filters, filters])))
+        return ops.log(mel + self._settings.epsilon)
