@@ -164,7 +164,7 @@ def _embed(member: onnx.ModelProto, prefix: str, store: _Initializers) -> list[o
 def _renamed(node: onnx.NodeProto, prefix: str, names: Mapping[str, str]) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
-    copy.name = prefix + node.name
+    copy.name = prefix + (node.name or node.output[0])
     for field in (copy.input, copy.output):
         renamed = [names.get(name, prefix + name) for name in field]
         del field[:]
@@ -179,29 +179,34 @@ def _fusing_nodes(fusion: Fusion, answers: Sequence[str], taken: Answer, store: 
     if isinstance(fusion, WeightedMean):
         weights = normalised(weights, len(answers))
     nodes = [
-        helper.make_node("Mul", [answer, store.constant(f"weight.{index}", weight)], [f"weighted.{index}"])
+        _node("Mul", [answer, store.constant(f"weight.{index}", weight)], f"weighted.{index}")
         for index, (answer, weight) in enumerate(zip(answers, weights, strict=True))
     ]
-    nodes.append(helper.make_node("Sum", [f"weighted.{index}" for index in range(len(answers))], [taken]))
+    nodes.append(_node("Sum", [f"weighted.{index}" for index in range(len(answers))], taken))
     return nodes + ([_softmax()] if taken == "logits" else [])
 
 
+def _node(operator: str, inputs: Sequence[str], output: str, **attributes: int) -> onnx.NodeProto:
+    node: onnx.NodeProto = helper.make_node(operator, list(inputs), [output], name=output, **attributes)
+    return node
+
+
 def _softmax() -> onnx.NodeProto:
-    return helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1)
+    return _node("Softmax", ["logits"], "probabilities", axis=-1)
 
 
 def _meta_nodes(
     fusion: MetaLearner, answers: Sequence[str], taken: Answer, store: _Initializers
 ) -> list[onnx.NodeProto]:
     learner = [store.constant("meta/kernel", fusion.kernel), store.constant("meta/bias", fusion.bias)]
-    nodes = [helper.make_node("Concat", answers, ["side_by_side"], axis=1)]
+    nodes = [_node("Concat", answers, "side_by_side", axis=1)]
     if taken == "prediction":
-        return [*nodes, helper.make_node("Gemm", ["side_by_side", *learner], ["prediction"])]
+        return [*nodes, _node("Gemm", ["side_by_side", *learner], "prediction")]
     limits = [store.constant("smallest", SMALLEST_PROBABILITY), store.constant("largest", 1.0)]
     return [
         *nodes,
-        helper.make_node("Clip", ["side_by_side", *limits], ["clipped"]),
-        helper.make_node("Log", ["clipped"], ["log_probabilities"]),
-        helper.make_node("Gemm", ["log_probabilities", *learner], ["logits"]),
+        _node("Clip", ["side_by_side", *limits], "clipped"),
+        _node("Log", ["clipped"], "log_probabilities"),
+        _node("Gemm", ["log_probabilities", *learner], "logits"),
         _softmax(),
     ]
