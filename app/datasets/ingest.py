@@ -94,8 +94,6 @@ def _run_jail(request: Request, folder: Path) -> Answer:
     request_path.write_bytes(canonical_json(asked))
     command = [
         sys.executable,
-        "-E",
-        "-s",
         "-B",
         "-X",
         "utf8",

@@ -148,6 +148,23 @@ def test_a_csv_may_say_what_its_columns_are(tmp_path: Path) -> None:
     assert groups[0].isdisjoint(groups[1])
 
 
+def test_an_npz_may_bring_groups_and_times(tmp_path: Path) -> None:
+    groups = np.array([f"speaker {n // 10}" for n in range(60)])
+    make.read(tmp_path, make.small_npz(60, who=groups), "x.npz", group="who")
+    found = [set((make.load(tmp_path, f"{name}_x")[:, 0] // 30).tolist()) for name in ("train", "selection", "report")]
+    assert sorted(map(len, found)) == [1, 1, 4]
+    assert set.union(*found) == set(range(6))
+    (tmp_path / "b").mkdir()
+    make.read(tmp_path / "b", make.small_npz(60, when=np.arange(60)[::-1]), "x.npz", order="when")
+    assert all_rows(tmp_path / "b", "x")[:, 0].tolist() == list(range(177, -1, -3))
+
+
+def test_a_regression_spreads_its_targets_over_the_sets(tmp_path: Path) -> None:
+    make.read(tmp_path, make.small_npz(200, y=np.arange(200) + 0.5), "x.npz")
+    means = [make.load(tmp_path, f"{name}_y").mean() for name in ("train", "selection", "report")]
+    assert all(abs(mean - 100) < 10 for mean in means)
+
+
 def test_rows_may_be_split_by_time(tmp_path: Path) -> None:
     days = np.random.default_rng(0).permutation(40)
     lines = [f"{day},2026-{day // 28 + 1:02}-{day % 28 + 1:02},{'ab'[day % 2]}" for day in days]
