@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from app import __version__
+from app.domain.jobs import State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -38,9 +39,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._rows = Histogram(
-            "leanfuse_batch_size", "Rows of one run of an engine.", buckets=_ROWS, registry=registry
-        )
+        self._rows = Histogram("leanfuse_batch_size", "Rows of one run of an engine.", buckets=_ROWS, registry=registry)
         self._loaded = Gauge("leanfuse_models_loaded", "Engines in memory.", registry=registry)
         self._load_seconds = Histogram(
             "leanfuse_model_load_seconds", "Time to verify and load an engine.", buckets=_SECONDS, registry=registry
@@ -70,7 +69,7 @@ class Metrics:
         self._load_seconds.observe(seconds)
         self._loaded.set(loaded)
 
-    def render(self, jobs: Mapping[tuple[str, str], int]) -> bytes:
+    def render(self, jobs: Mapping[tuple[State, str], int]) -> bytes:
         """Return the text that Prometheus reads; `jobs` counts them by (state, kind)."""
         self._jobs.clear()
         for (state, kind), count in jobs.items():

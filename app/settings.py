@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names that requests may be sent to; default: this machine's own, or any if `host` is 0.0.0.0."
+    )
     backend: Backend = Field("tensorflow", description="Keras backend of the trainers.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important line to log.")
     log_format: Literal["auto", "console", "json"] = Field(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from fastapi import Request
@@ -12,6 +12,7 @@ from app.domain import errors
 from app.domain.explain import explain_validation
 
 Body = TypeVar("Body")
+Json: TypeAlias = Any
 MOST_NESTED = 64
 _JSON_TYPE = re.compile(r"application/([a-z0-9.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 _INT64_DIGITS = 19
@@ -49,7 +50,7 @@ def check_media_type(request: Request, pattern: re.Pattern[str], expected: str) 
         )
 
 
-def check_json(body: bytes) -> Any:
+def check_json(body: bytes) -> Json:
     """Return the value of strict JSON.
 
     Raise MalformedJsonError for a broken document, a key given twice, or nesting beyond 64; NonFiniteNumberError for
@@ -108,7 +109,7 @@ def _too_deep() -> errors.MalformedJsonError:
     return errors.MalformedJsonError(f"The body is nested more than {MOST_NESTED} levels deep.", hint="Nest it less.")
 
 
-def _check_values(value: Any) -> None:
+def _check_values(value: Json) -> None:
     """Walk level by level, so that the depth costs no recursion."""
     level = [value]
     for _ in range(MOST_NESTED + 1):
@@ -135,7 +136,7 @@ def _check_text(text: str) -> None:
         )
 
 
-def read_loosely(body: bytes) -> Any:
+def read_loosely(body: bytes) -> Json:
     """Return the value of a prediction's JSON, the fast way; NaN is let through, to be refused with its index."""
     try:
         return orjson.loads(body)

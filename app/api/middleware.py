@@ -18,8 +18,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 # Swagger UI sets inline styles and draws its icons from data URLs; scripts come from files only.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -84,7 +84,9 @@ class Gate:
     def _refusal(self, headers: Headers, limit: int) -> LeanfuseError | None:
         host = headers.get("host", "")
         if "*" not in self._allowed_hosts and _without_port(host) not in self._allowed_hosts:
-            return errors.InvalidHostError(f"This service is not {host[:80]!r}.", hint="Use the address that it listens on.")
+            return errors.InvalidHostError(
+                f"This service is not {host[:80]!r}.", hint="Use the address that it listens on."
+            )
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
             return _too_large(limit)

@@ -11,7 +11,7 @@ import orjson
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from app.api.deps import Services, services
+from app.api.deps import Wired
 from app.db.pages import PageRequest
 from app.domain.errors import InvalidFilterError, InvalidPageTokenError
 
@@ -63,7 +63,7 @@ class Paging:
 
 def paging(
     request: Request,
-    wired: Annotated[Services, Depends(services)],
+    wired: Wired,
     page_size: Annotated[int, Query(ge=0, description="At most 1000; 0 or none: 50.")] = 0,
     page_token: Annotated[str, Query(max_length=2000, description="`next_page_token` of the page before.")] = "",
 ) -> Paging:

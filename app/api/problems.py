@@ -1,10 +1,10 @@
 """Every error leaves as an RFC 9457 problem: one place maps exceptions, one place writes the answer."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -12,9 +12,11 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from app.domain import errors
-from app.domain.errors import FieldError, LeanfuseError
+from app.domain.errors import LeanfuseError
 from app.domain.explain import explain_parameters, explain_validation
+from app.logging import get_logger
 
+log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
 
@@ -30,7 +32,9 @@ class WrongField(BaseModel):
 class Problem(BaseModel):
     """Say what happened, why and how to mend it (RFC 9457)."""
 
-    type: str = Field(description="Path of the page that explains this kind of problem.", examples=["/problems/out-of-range"])
+    type: str = Field(
+        description="Path of the page that explains this kind of problem.", examples=["/problems/out-of-range"]
+    )
     title: str
     status: int = Field(description="The HTTP status code.")
     detail: str
@@ -54,9 +58,15 @@ def problem_body(error: LeanfuseError, request_id: str) -> dict[str, Any]:
     }
 
 
-def problem_response(error: LeanfuseError, request_id: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer to a request that failed."""
-    body = problem_body(error, request_id)
+def problem_response(
+    error: LeanfuseError,
+    request_id: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return the answer to a request that failed; `extra` are further members of the problem."""
+    body = {**problem_body(error, request_id), **(extra or {})}
     sent = dict(headers or {})
     if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
         sent.setdefault("Retry-After", RETRY_AFTER_SECONDS)
@@ -86,16 +96,13 @@ def install_handlers(app: FastAPI) -> None:
 
 def _answer(request: Request, error: Exception) -> JSONResponse:
     mapped, headers = _map(request, error)
-    response = problem_response(mapped, request_id_of(request), headers=headers)
-    if request.url.path.endswith(":predict"):
-        # TF Serving's clients read `error`; ours read the rest.
-        body = problem_body(mapped, request_id_of(request)) | {"error": mapped.detail}
-        return JSONResponse(body, status_code=mapped.code, media_type=MEDIA_TYPE, headers=dict(headers))
-    return response
+    # TensorFlow Serving's clients read `error`; ours read the rest.
+    extra = {"error": mapped.detail} if request.url.path.endswith(":predict") else {}
+    return problem_response(mapped, request_id_of(request), headers=headers, extra=extra)
 
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    structlog.get_logger().error("request_failed", path=request.url.path, request_id=request_id_of(request), exc_info=error)
+    log.error("request_failed", path=request.url.path, request_id=request_id_of(request), exc_info=error)
     hidden = LeanfuseError("The request could not be answered.", hint="Tell the operator the request id.")
     return problem_response(hidden, request_id_of(request))
 
@@ -107,28 +114,43 @@ def request_id_of(request: Request) -> str:
 
 def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, str]]:
     if isinstance(error, LeanfuseError):
-        return error, {}
+        return error, {"Connection": "close"} if isinstance(error, errors.PayloadTooLargeError) else {}
     if isinstance(error, RequestValidationError):
+        if any(item["loc"][:1] == ("path",) for item in error.errors()):
+            return _nothing_at(request), {}
         return explain_parameters(error.errors()), {}
     if isinstance(error, ValidationError):
         return explain_validation(error.errors(include_url=False)), {}
-    assert isinstance(error, HTTPException)
-    return _map_http(request, error)
+    return _map_http(request, cast(HTTPException, error))
 
 
 def _map_http(request: Request, error: HTTPException) -> tuple[LeanfuseError, dict[str, str]]:
     path = request.url.path[:200]
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(request.app.state.services.methods.allowed(request.url.path))
+        allowed = ", ".join(allowed_methods(request.app, request.url.path))
         hint = f"Use one of {allowed}." if allowed else ""
-        return errors.MethodNotAllowedError(f"{request.method} is not possible on {path}.", hint=hint), {"Allow": allowed}
+        return errors.MethodNotAllowedError(f"{request.method} is not possible on {path}.", hint=hint), {
+            "Allow": allowed
+        }
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return errors.NotFoundError(f"There is nothing at {path}.", hint="`/docs` lists every path."), {}
+        return _nothing_at(request), {}
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return errors.PayloadTooLargeError("The body is larger than this service accepts."), {"Connection": "close"}
     return errors.MalformedRequestError("The request could not be read.", hint=str(error.detail)[:200]), {}
 
 
-def field_error(pointer: str, detail: str, kind: type[LeanfuseError]) -> FieldError:
-    """Return the entry of `errors` for one field."""
-    return FieldError(pointer, detail, kind.slug)
+def _nothing_at(request: Request) -> LeanfuseError:
+    return errors.NotFoundError(f"There is nothing at {request.url.path[:200]}.", hint="`/docs` lists every path.")
+
+
+def allowed_methods(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that a path has; Starlette knows only those of the first route that matches."""
+    paths = app.openapi()["paths"].items()
+    return sorted(
+        {method.upper() for pattern, methods in paths if _pattern(pattern).fullmatch(path) for method in methods}
+    )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{[^}]*\})", path)
+    return re.compile("".join("[^/:]+" if part.startswith("{") else re.escape(part) for part in parts))

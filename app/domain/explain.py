@@ -14,11 +14,16 @@ Schema = Mapping[str, Any]
 Location = Sequence[int | str]
 
 SERVER_FIELDS = frozenset(
-    "id state phase token created_at started_at finished_at worker_id lease_expires_at result error progress done attempts "
-    "version digest tenant_id recipe_digest".split()
+    (
+        *("id", "state", "phase", "token", "created_at", "started_at", "finished_at", "worker_id", "lease_expires_at"),
+        *("result", "error", "progress", "done", "attempts", "version", "digest", "tenant_id", "recipe_digest"),
+    )
 )
 _BOUNDS = frozenset(
-    "greater_than greater_than_equal less_than less_than_equal too_short too_long string_too_short string_too_long".split()
+    (
+        *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
+        *("too_short", "too_long", "string_too_short", "string_too_long"),
+    )
 )
 _CHOICES = frozenset({"literal_error", "union_tag_invalid", "enum"})
 # When several fields are wrong, the first of these kinds that occurs names the whole problem.
@@ -104,8 +109,8 @@ def _explain(item: ErrorDetails, schema: Schema) -> Explained:
         rule = f"A name has {NAME_RULE}." if place.node["pattern"] == NAME_PATTERN else _described(place.node)
         return Explained(pointer, f"{_shown(item)} is not a valid name.", rule, errors.InvalidNameError)
     if kind == "value_error":
-        wrong = errors.InvalidEnsembleError if location[:1] == ("ensemble",) else errors.InvalidRequestError
-        return Explained(pointer, str(item.get("ctx", {}).get("error", item["msg"])), "", wrong)
+        misfit = errors.InvalidEnsembleError if location[:1] == ("ensemble",) else errors.InvalidRequestError
+        return Explained(pointer, str(item.get("ctx", {}).get("error", item["msg"])), "", misfit)
     return Explained(pointer, _plain_detail(item), _described(place.node), errors.InvalidRequestError)
 
 
@@ -131,7 +136,9 @@ def _explain_choice(pointer: str, item: ErrorDetails) -> Explained:
     if "discriminator" in context:
         pointer += "/" + str(context["discriminator"]).strip("'")
     given = str(context.get("tag", item["input"]))
-    return Explained(pointer, f"{given[:80]!r} is not known here.", suggest(given, options), errors.UnknownComponentError)
+    return Explained(
+        pointer, f"{given[:80]!r} is not known here.", suggest(given, options), errors.UnknownComponentError
+    )
 
 
 def _explain_missing_tag(pointer: str, item: ErrorDetails, place: _Place) -> Explained:
@@ -172,11 +179,27 @@ def _described(node: Schema) -> str:
 def _range(node: Schema, item: ErrorDetails) -> str:
     """Say the whole allowed range, not only the side that was missed."""
     context = item.get("ctx", {})
-    unit = {"too_short": " items", "too_long": " items", "string_too_short": " characters", "string_too_long": " characters"}
-    low = _bound(node, "at least", ("minimum", "minItems", "minLength")) or _bound(node, "more than", ("exclusiveMinimum",))
-    high = _bound(node, "at most", ("maximum", "maxItems", "maxLength")) or _bound(node, "less than", ("exclusiveMaximum",))
+    unit = {
+        "too_short": " items",
+        "too_long": " items",
+        "string_too_short": " characters",
+        "string_too_long": " characters",
+    }
+    low = _bound(node, "at least", ("minimum", "minItems", "minLength")) or _bound(
+        node, "more than", ("exclusiveMinimum",)
+    )
+    high = _bound(node, "at most", ("maximum", "maxItems", "maxLength")) or _bound(
+        node, "less than", ("exclusiveMaximum",)
+    )
     if not low and not high:
-        names = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "at least", "max_length": "at most"}
+        names = {
+            "ge": "at least",
+            "gt": "more than",
+            "le": "at most",
+            "lt": "less than",
+            "min_length": "at least",
+            "max_length": "at most",
+        }
         low = next((f"{names[key]} {value:,.10g}" for key, value in context.items() if key in names), "")
     return f"Allowed: {' and '.join(part for part in (low, high) if part)}{unit.get(item['type'], '')}."
 
@@ -186,7 +209,7 @@ def _bound(node: Schema, words: str, keys: Sequence[str]) -> str:
 
 
 def _locate(schema: Schema, location: Location, *, last_is_field: bool) -> _Place:
-    """Follow an error's location through the schema; tags and labels of unions are steps of pydantic, not of the JSON."""
+    """Follow an error's location through the schema; tags and labels of unions are pydantic's steps, not the JSON's."""
     options: list[Schema] = list(_options(schema, schema))
     parts: list[str] = []
     siblings: tuple[str, ...] = ()

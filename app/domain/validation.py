@@ -197,7 +197,8 @@ def _check_kind(spec: JobSpec, known: KnownVersion) -> None:
 
 def _check_fit(known: KnownVersion, schema: DatasetSchema) -> None:
     manifest = known.manifest
-    has = f"{known.name}/{known.version} takes {list(manifest.input.shape)} for {_answers(manifest.task, manifest.classes)}"
+    answers = _answers(manifest.task, manifest.classes)
+    has = f"{known.name}/{known.version} takes {list(manifest.input.shape)} for {answers}"
     needs = f"the data set has {list(schema.shape)} for {_answers(schema.task, schema.classes)}"
     if (manifest.input.shape, manifest.task, manifest.classes) != (schema.shape, schema.task, schema.classes):
         raise errors.ShapeMismatchError(f"{has}, {needs}.", hint="Name a model of the same data set.")
@@ -231,9 +232,11 @@ def _check_batches(networks: Sequence[_Network], schema: DatasetSchema) -> None:
     for network in networks:
         if network.training.batch_size > rows:
             raise errors.OutOfRangeError(
-                f"A batch of {network.training.batch_size:,} rows is larger than the data set's {rows:,} training rows.",
+                f"A batch of {network.training.batch_size:,} rows is more than the {rows:,} training rows.",
                 hint=f"Allowed: at least 1 and at most {rows:,}.",
-                errors=[FieldError("/training/batch_size", "Larger than the training set.", errors.OutOfRangeError.slug)],
+                errors=[
+                    FieldError("/training/batch_size", "Larger than the training set.", errors.OutOfRangeError.slug)
+                ],
             )
 
 

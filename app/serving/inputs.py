@@ -17,7 +17,7 @@ MOST_ROWS = 10_000
 Rows = NDArray[Any]
 
 
-def instances_to_rows(instances: Any, signature: InputSignature, *, may_hold_booleans: bool = True) -> Rows:
+def instances_to_rows(instances: object, signature: InputSignature, *, may_hold_booleans: bool = True) -> Rows:
     """Return rows from TF Serving's row form: `[row, ...]` or `[{"x": row}, ...]`.
 
     Args:
@@ -33,7 +33,7 @@ def instances_to_rows(instances: Any, signature: InputSignature, *, may_hold_boo
     return _to_rows(instances, signature, may_hold_booleans=may_hold_booleans)
 
 
-def inputs_to_rows(inputs: Any, signature: InputSignature, *, may_hold_booleans: bool = True) -> Rows:
+def inputs_to_rows(inputs: object, signature: InputSignature, *, may_hold_booleans: bool = True) -> Rows:
     """Return rows from TF Serving's column form: `[row, ...]` or `{"x": [row, ...]}`."""
     if isinstance(inputs, dict):
         inputs = _named(inputs, "inputs")
@@ -49,21 +49,21 @@ def texts_to_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
     for index, numbers in enumerate(flat):
         if len(numbers) != wanted:
             raise errors.InputShapeMismatchError(
-                f"x[{index}] has {len(numbers)} numbers; tensor `{TENSOR}` takes {wanted}, the shape {list(signature.shape)}.",
+                f"x[{index}] has {len(numbers)} numbers; `{TENSOR}` takes {wanted}, the shape {list(signature.shape)}.",
                 hint="Send one `x` per row, its numbers split by commas.",
             )
     rows = np.array(flat, dtype=np.float64).reshape(len(flat), *signature.shape)
     return _cast(rows, signature)
 
 
-def _named(item: Any, where: str) -> Any:
+def _named(item: object, where: str) -> object:
     if isinstance(item, Mapping) and set(item) in ({TENSOR}, {"b64"}):
         return item.get(TENSOR, item)
     found = ", ".join(sorted(map(str, item))) if isinstance(item, Mapping) else repr(item)[:40]
     raise errors.InputShapeMismatchError(f"{where} names {found or 'nothing'}; the model takes `{TENSOR}`.")
 
 
-def _to_rows(values: Any, signature: InputSignature, *, may_hold_booleans: bool) -> Rows:
+def _to_rows(values: object, signature: InputSignature, *, may_hold_booleans: bool) -> Rows:
     if not isinstance(values, list):
         raise errors.InputShapeMismatchError(
             f"The input is no list of rows; tensor `{TENSOR}` takes {_shown(signature)}.", hint="Send a list of rows."
@@ -72,7 +72,8 @@ def _to_rows(values: Any, signature: InputSignature, *, may_hold_booleans: bool)
         raise errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
     if len(values) > MOST_ROWS:
         raise errors.BatchTooLargeError(
-            f"{len(values):,} rows are more than {MOST_ROWS:,}, the limit of one prediction.", hint="Send several batches."
+            f"{len(values):,} rows are more than {MOST_ROWS:,}, the limit of one prediction.",
+            hint="Send several batches.",
         )
     if _takes_text(signature) and isinstance(values[0], str | dict):
         return _text_rows([_text(item, index) for index, item in enumerate(values)], signature)
@@ -96,7 +97,9 @@ def _array(values: list[Any], *, may_hold_booleans: bool) -> Rows:
 def _refuse_non_numbers(values: list[Any], refused: tuple[type, ...]) -> None:
     for path, leaf in _leaves(values):
         if isinstance(leaf, refused):
-            raise errors.InvalidInputValueError(f"{_path(path)} is {repr(leaf)[:40]}, not a number.", hint="Send numbers.")
+            raise errors.InvalidInputValueError(
+                f"{_path(path)} is {repr(leaf)[:40]}, not a number.", hint="Send numbers."
+            )
 
 
 def _leaves(values: list[Any], path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
@@ -116,7 +119,7 @@ def _ragged(values: list[Any]) -> errors.RaggedInputError:
     )
 
 
-def _is_even(item: Any) -> bool:
+def _is_even(item: object) -> bool:
     try:
         np.array(item)
     except ValueError:
@@ -170,15 +173,21 @@ def _takes_text(signature: InputSignature) -> bool:
     return signature.dtype == "uint8" and len(signature.shape) == 1
 
 
-def _text(item: Any, index: int) -> str:
+def _text(item: object, index: int) -> str:
     if isinstance(item, str):
         return item
     try:
-        return base64.b64decode(item["b64"], validate=True).decode("utf-8")
+        return base64.b64decode(_encoded(item), validate=True).decode("utf-8")
     except (KeyError, TypeError, binascii.Error, UnicodeDecodeError):
         raise errors.InvalidInputValueError(
             f"[{index}] is neither text nor base64 of UTF-8.", hint='Send strings, or {"b64": "..."}.'
         ) from None
+
+
+def _encoded(item: object) -> str:
+    if not isinstance(item, dict):
+        raise TypeError(item)
+    return str(item["b64"])
 
 
 def _text_rows(texts: Sequence[str], signature: InputSignature) -> Rows:

@@ -6,11 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.domain.datasets import FileRef
 from app.metrics import Metrics
-from app.serving.runtime import Engine
 from app.store.base import Store
+
+if TYPE_CHECKING:
+    from app.serving.runtime import Engine  # which would load ONNX Runtime before the first model needs it
 
 # A session keeps the weights once more than the file does, and its arena.
 _BYTES_PER_FILE_BYTE = 2
@@ -19,7 +22,7 @@ _BYTES_PER_ENGINE = 4 * 2**20
 
 @dataclass(frozen=True)
 class _Loaded:
-    engine: Engine
+    engine: "Engine"
     bytes: int
 
 
@@ -27,7 +30,7 @@ class EnginePool:
     """Load graphs on first use, keep the latest used ones. Safe to use from many threads."""
 
     def __init__(
-        self, store: Store, load: Callable[[Path], Engine], *, metrics: Metrics, budget_bytes: int = 2 * 2**30
+        self, store: Store, load: "Callable[[Path], Engine]", *, metrics: Metrics, budget_bytes: int = 2 * 2**30
     ) -> None:
         self._store = store
         self._load = load
@@ -37,7 +40,7 @@ class EnginePool:
         self._loading: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
-    def engine(self, graph: FileRef) -> Engine:
+    def engine(self, graph: FileRef) -> "Engine":
         """Return the engine of a stored graph, loading it first if needed.
 
         The store checks the digest at every load, so a corrupted graph never serves: ArtifactCorruptedError.
@@ -56,7 +59,7 @@ class EnginePool:
         """Count the engines in memory."""
         return len(self._engines)
 
-    def _find(self, sha256: str) -> Engine | None:
+    def _find(self, sha256: str) -> "Engine | None":
         with self._guard:
             found = self._engines.get(sha256)
             if found is None:
@@ -64,7 +67,7 @@ class EnginePool:
             self._engines.move_to_end(sha256)
             return found.engine
 
-    def _load_now(self, graph: FileRef) -> Engine:
+    def _load_now(self, graph: FileRef) -> "Engine":
         started = time.perf_counter()
         engine = self._load(self._store.fetch(graph.sha256))
         with self._guard:

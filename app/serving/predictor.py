@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.db.registry import VersionRow
+from app.domain.datasets import FileRef
 from app.domain.errors import LeanfuseError, ModelNotReadyError, OverloadedError, PredictionTimeoutError
 from app.metrics import Metrics
 from app.serving.pool import EnginePool
@@ -69,17 +70,16 @@ class Predictor:
                 answers, started, ended = await work
         except TimeoutError:
             seconds = f"{self._deadline_seconds:g} seconds"
-            raise PredictionTimeoutError(f"The prediction took longer than {seconds}.", hint="Send fewer rows.") from None
+            raise PredictionTimeoutError(
+                f"The prediction took longer than {seconds}.", hint="Send fewer rows."
+            ) from None
         seconds_by_stage = {"queue": started - queued, "run": ended - started}
         self._metrics.observe_prediction(version.name, version.version, rows=len(rows), seconds=seconds_by_stage)
         return answers
 
     def _compute(self, version: VersionRow, rows: Rows, outputs: Sequence[str]) -> tuple[list[Rows], float, float]:
         started = time.perf_counter()
-        graph = version.manifest.files.get(GRAPH)
-        if graph is None:
-            raise ModelNotReadyError(f"{version.name}/{version.version} has no graph to serve.")
-        engine = self._pool.engine(graph)
+        engine = self._pool.engine(_graph(version))
         batches = [
             engine.run(np.ascontiguousarray(rows[start : start + _BATCH_ROWS]), outputs)
             for start in range(0, len(rows), _BATCH_ROWS)
@@ -87,12 +87,19 @@ class Predictor:
         answers = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
         return answers, started, time.perf_counter()
 
-    def warm(self, version: VersionRow) -> None:
-        """Load the graph of a version in the background, so that its first prediction does not wait for it."""
-        graph = version.manifest.files.get(GRAPH)
-        if graph is not None:
-            self._executor.submit(self._pool.engine, graph)
+    def load(self, version: VersionRow) -> None:
+        """Verify and load the graph of a version now, so that its first prediction does not wait for it."""
+        self._pool.engine(_graph(version))
 
     def close(self) -> None:
         """Let running predictions end, drop those that wait."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _graph(version: VersionRow) -> FileRef:
+    graph = version.manifest.files.get(GRAPH)
+    if graph is None:
+        raise ModelNotReadyError(
+            f"{version.name}/{version.version} has no graph to serve.", hint="Name another version."
+        )
+    return graph

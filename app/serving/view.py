@@ -5,13 +5,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from app.db import registry
 from app.db.registry import Snapshot, VersionRow
 from app.db.session import Sessions, reading
 from app.domain.errors import ModelNotFoundError, UnavailableError
 from app.domain.names import Reference
+from app.logging import get_logger
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RegistryView:
             try:
                 self.refresh()
             except UnavailableError as away:
-                structlog.get_logger().warning("registry_view_stale", reason=away.detail)
+                log.warning("registry_view_stale", reason=away.detail)
 
     def resolve(self, reference: Reference) -> VersionRow:
         """Return the version that a reference names now; raise ModelNotFoundError that lists what there is."""

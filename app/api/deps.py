@@ -1,0 +1,42 @@
+"""What endpoints are given: one bundle of services, built by `app.main.create_app`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from app.db.session import Sessions
+from app.metrics import Metrics
+from app.queue import Hinter
+from app.serving.arrays import ArrayCache
+from app.serving.predictor import Predictor
+from app.serving.view import RegistryView
+from app.settings import Settings
+from app.store.base import Store
+
+
+@dataclass(frozen=True)
+class Services:
+    """Hold what the process shares between requests. `is_current` tells whether the schema is the newest."""
+
+    settings: Settings
+    sessions: Sessions
+    store: Store
+    view: RegistryView
+    predictor: Predictor
+    arrays: ArrayCache
+    hinter: Hinter
+    metrics: Metrics
+    page_key: bytes
+    is_current: Callable[[], bool]
+
+
+def services(request: Request) -> Services:
+    """Return the services of the application that serves this request."""
+    state: Any = request.app.state
+    found: Services = state.services
+    return found
+
+
+Wired = Annotated[Services, Depends(services)]

@@ -1,0 +1,86 @@
+"""The OpenAPI document: bodies that are read by hand are described here, with examples that work."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from app.api.problems import Problem
+from app.domain.specs import job_spec_adapter
+
+DESCRIPTION = """
+**Lean models, fused.** POST a job that makes a model smaller and faster, or fuses several into a more accurate one;
+workers train, measure and register the result; GET predictions of any model or fused ensemble.
+
+1. `POST /v1/datasets` with `{"builtin": "digits"}`
+2. `POST /v1/jobs` with `{"kind": "train", "name": "digits-cnn", "dataset": "digits", "architecture": {"type": "cnn"}}`
+3. `GET /v1/jobs/{job_id}/events` until `done`
+4. `GET /v1/models/digits-cnn/predictions?dataset=digits&limit=5`
+
+Every error is a problem (RFC 9457): its `type` is a page of this service that explains it.
+"""
+TAGS = [
+    {"name": "datasets", "description": "Rows to train, select and report on: three disjoint sets."},
+    {"name": "jobs", "description": "Train, optimize, fuse; follow and steer."},
+    {"name": "models", "description": "Versions, aliases, lineage and artifacts of everything registered."},
+    {"name": "ensembles", "description": "Models that fuse others: members, weights, gain."},
+    {
+        "name": "predictions",
+        "description": "Answers of models and ensembles, in TensorFlow Serving's form and by rows.",
+    },
+    {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
+]
+_BODIES: Mapping[str, TypeAdapter[Any]] = {"JobSpec": job_spec_adapter}
+
+
+def json_body(schema: str | Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `openapi_extra` of an operation that reads its JSON body itself; a string names a component."""
+    shown = {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
+    content = {"schema": shown, "examples": {name: {"value": value} for name, value in examples.items()}}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Let the application describe itself."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=DESCRIPTION,
+        tags=TAGS,
+        routes=app.routes,
+        servers=[{"url": "/"}],
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name, adapter in {**_BODIES, "Problem": TypeAdapter(Problem)}.items():
+        described = adapter.json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(described.pop("$defs", {}))
+        schemas[name] = described
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _replace_default_problem(operation)
+    return document
+
+
+def _replace_default_problem(operation: dict[str, Any]) -> None:
+    """Replace FastAPI's own description of a 422, which no operation answers."""
+    described = operation["responses"].get("422", {}).get("content", {})
+    if "application/json" in described:
+        problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        operation["responses"]["422"] = {
+            "description": "A parameter is not valid.",
+            "content": {"application/problem+json": problem},
+        }

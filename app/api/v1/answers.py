@@ -1,0 +1,105 @@
+"""Ask a version for predictions, and write the reply."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import Response
+from numpy.typing import NDArray
+
+from app.api.deps import Services
+from app.db.registry import VersionRow
+from app.domain import fusion
+from app.domain.models import VersionManifest
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Say what to answer besides the fused prediction."""
+
+    members: bool = False
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Hold what a version answered: `fused` is [rows, classes] or [rows, 1], `members` one such array per member."""
+
+    fused: Array
+    members: list[Array]
+    uncertainty: dict[str, Array]
+
+
+async def ask(wired: Services, version: VersionRow, rows: Array, wanted: Wanted) -> Answers:
+    """Run a version on rows. A single model has no members, so its uncertainty is its entropy alone."""
+    manifest = version.manifest
+    suffix = _member_output(manifest)
+    members = wanted.members or (wanted.uncertainty and suffix != "logits")
+    count = sum(link.role == "member" for link in manifest.links) if members else 0
+    names = [main_output(manifest), *(f"member.{index}.{suffix}" for index in range(count))]
+    fused, *parts = await wired.predictor.predict(version, rows, names)
+    uncertainty = _uncertainty(manifest, fused, parts, suffix) if wanted.uncertainty else {}
+    return Answers(fused, parts if wanted.members else [], uncertainty)
+
+
+def main_output(manifest: VersionManifest) -> str:
+    """Return the name of the graph's output that answers the task."""
+    return "probabilities" if manifest.task == "classification" else "prediction"
+
+
+def _member_output(manifest: VersionManifest) -> str:
+    # Serial members are no classifiers of their own: each adds logits to what the ones before it say.
+    return "logits" if manifest.method == "serial" and manifest.task == "classification" else main_output(manifest)
+
+
+def _uncertainty(manifest: VersionManifest, fused: Array, parts: list[Array], suffix: str) -> dict[str, Array]:
+    weights = member_weights(manifest)
+    if manifest.task == "regression":
+        found = fusion.spread(np.stack(parts).astype(np.float64), weights) if parts else None
+        return {"deviation": found.deviation, "lowest": found.lowest, "highest": found.highest} if found else {}
+    if parts and suffix == "probabilities":
+        return dict(fusion.uncertainty(np.stack(parts).astype(np.float64), weights)._asdict())
+    return {"entropy": fusion.uncertainty(fused[np.newaxis].astype(np.float64)).entropy}
+
+
+def member_weights(manifest: VersionManifest) -> Array | None:
+    """Return the weights of a weighted mean's members; None where there are none (a meta-learner, a single model)."""
+    links = sorted((link for link in manifest.links if link.role == "member"), key=lambda link: link.position)
+    weights = [link.weight for link in links]
+    if not weights or any(weight is None for weight in weights):
+        return None
+    return np.array(weights, dtype=np.float64)
+
+
+def describe_rows(manifest: VersionManifest, answers: Answers) -> list[dict[str, Any]]:
+    """Return one object per row: label and probabilities, or the predicted value; members and uncertainty if asked."""
+    described: list[dict[str, Any]] = []
+    for index, fused in enumerate(answers.fused):
+        row = _prediction(manifest, fused)
+        if answers.members:
+            row["members"] = [_member(manifest, part[index]) for part in answers.members]
+        if answers.uncertainty:
+            row["uncertainty"] = {name: float(values[index]) for name, values in answers.uncertainty.items()}
+        described.append(row)
+    return described
+
+
+def _prediction(manifest: VersionManifest, values: Array) -> dict[str, Any]:
+    if manifest.task == "regression":
+        return {"prediction": float(values[0])}
+    return {"label": manifest.classes[int(values.argmax())], "probabilities": values}
+
+
+def _member(manifest: VersionManifest, values: Array) -> dict[str, Any]:
+    if _member_output(manifest) == "logits":
+        return {"logits": values}
+    return _prediction(manifest, values)
+
+
+def reply(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """Write JSON with arrays in it."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, headers=headers, media_type="application/json")

@@ -1,0 +1,238 @@
+"""Data sets: add, list, look at rows."""
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from app.api.bodies import Json, check_json, check_media_type, read_json
+from app.api.deps import Services, Wired
+from app.api.pages import Pages, refuse_unknown_filters
+from app.api.problems import documented
+from app.api.v1.schemas import DatasetList, DatasetOut, DatasetRow, DatasetRows, dataset_out
+from app.datasets.ingest import Upload, ingest
+from app.datasets.options import Builtin, IngestOptions
+from app.db import datasets
+from app.db.session import reading
+from app.db.tables import Dataset
+from app.domain import errors
+from app.domain.datasets import DatasetManifest, RowSet
+from app.domain.errors import FieldError
+from app.domain.explain import explain_validation
+
+router = APIRouter(tags=["datasets"])
+_MULTIPART = re.compile(r"multipart/form-data\s*;.*", re.IGNORECASE)
+_MOST_NUMBERS = 2_000_000
+_options: TypeAdapter[IngestOptions] = TypeAdapter(IngestOptions)
+# These options are text; all others are JSON.
+_TEXT_OPTIONS = frozenset(
+    ["name", "builtin", "features", "task", "target", "group", "order", "part", "report_pattern", "group_pattern"]
+)
+_FILE = {"type": "string", "format": "binary"}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["builtin"],
+                    "properties": {
+                        "builtin": {"enum": ["digits", "fashion_mnist", "mnist1d"]},
+                        "name": {"type": "string", "description": "Default: the builtin's own name."},
+                    },
+                },
+                "examples": {"digits": {"value": {"builtin": "digits"}}},
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "name"],
+                    "properties": {
+                        "file": {**_FILE, "description": "NPZ, CSV, or a ZIP of images or WAVs in label folders."},
+                        "report_file": {**_FILE, "description": "The official report part, if there is one."},
+                        "name": {"type": "string"},
+                        "options": {"type": "string", "description": "JSON object of options, or one form field each."},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post(
+    "/datasets",
+    status_code=201,
+    summary="Add a data set",
+    openapi_extra=_BODY,
+    responses={
+        200: {"model": DatasetOut, "description": "The same data set was there already."},
+        **documented(
+            errors.MalformedRequestError,
+            errors.AlreadyExistsError,
+            errors.PayloadTooLargeError,
+            errors.UnsupportedMediaTypeError,
+            errors.UnreadableFileError,
+            errors.InvalidRequestError,
+        ),
+    },
+)
+async def add_dataset(request: Request, wired: Wired, response: Response) -> DatasetOut:
+    """Register a builtin, or read an uploaded file in a process that may do nothing else."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        document, is_new = await _add_upload(request, wired)
+    else:
+        document, is_new = await _add_builtin(request, wired)
+    if not is_new:
+        response.status_code = 200
+    response.headers["Location"] = f"/v1/datasets/{document.name}"
+    return document
+
+
+async def _add_builtin(request: Request, wired: Services) -> tuple[DatasetOut, bool]:
+    given = check_json(await read_json(request))
+    if isinstance(given, dict) and "builtin" in given:
+        given.setdefault("name", given["builtin"])
+    options = _read_options(given)
+    if options.builtin is None:
+        raise errors.InvalidRequestError("/builtin: Field required.", hint="Name a builtin, or upload a file.")
+    return await run_in_threadpool(_keep, wired, options.builtin, options, {"builtin": options.builtin})
+
+
+async def _add_upload(request: Request, wired: Services) -> tuple[DatasetOut, bool]:
+    check_media_type(request, _MULTIPART, "multipart/form-data")
+    try:
+        form = await request.form(max_files=2, max_fields=100, max_part_size=2**20)
+    except HTTPException as broken:
+        raise errors.MalformedRequestError("The form could not be read.", hint=f"{str(broken.detail)[:200]}") from None
+    try:
+        options = _read_options(_form_options(form))
+        return await run_in_threadpool(_keep_form, wired, form, options)
+    finally:
+        await form.close()
+
+
+def _form_options(form: FormData) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            continue
+        if name == "options":
+            options = check_json(value.encode())
+            given |= options if isinstance(options, dict) else {"options": options}
+        else:
+            given[name] = value if name in _TEXT_OPTIONS else _loose(value)
+    given.pop("builtin", None)
+    return given
+
+
+def _loose(text: str) -> Json:
+    """Read a form field as JSON; a client that sends plain text gets the message of the field it meant."""
+    try:
+        return check_json(text.encode())
+    except errors.MalformedJsonError:
+        return text
+
+
+def _read_options(given: Json) -> IngestOptions:
+    try:
+        return _options.validate_python(given)
+    except ValidationError as invalid:
+        raise explain_validation(invalid.errors(include_url=False), _options.json_schema()) from None
+
+
+def _keep_form(wired: Services, form: FormData, options: IngestOptions) -> tuple[DatasetOut, bool]:
+    file, report = form.get("file"), form.get("report_file")
+    if not isinstance(file, UploadFile):
+        field = FieldError("/file", "Field required.", errors.InvalidRequestError.slug)
+        raise errors.InvalidRequestError("/file: Field required.", hint="Send the file as `file`.", errors=[field])
+    with _workspace(wired) as folder:
+        upload = Upload(
+            path=_copy(file, folder / "file"),
+            filename=file.filename or "",
+            report_path=_copy(report, folder / "report_file") if isinstance(report, UploadFile) else None,
+            report_filename=(report.filename or "") if isinstance(report, UploadFile) else "",
+        )
+        return _keep(wired, upload, options, {"filename": Path(upload.filename).name[:255]})
+
+
+@contextlib.contextmanager
+def _workspace(wired: Services) -> Iterator[Path]:
+    parent = wired.settings.home / "uploads"
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
+
+
+def _copy(upload: UploadFile, place: Path) -> Path:
+    with place.open("wb") as target:
+        shutil.copyfileobj(upload.file, target)
+    return place
+
+
+def _keep(
+    wired: Services, source: Upload | Builtin, options: IngestOptions, origin: Mapping[str, Any]
+) -> tuple[DatasetOut, bool]:
+    read = ingest(source, options, workspace=wired.settings.home / "uploads", store=wired.store)
+    with wired.sessions.begin() as session:
+        row, is_new = datasets.add_dataset(session, options.name, read.manifest, source=dict(origin))
+        return dataset_out(row, read.notes), is_new
+
+
+@router.get("/datasets", summary="List data sets", responses=documented(errors.InvalidPageTokenError))
+def list_datasets(request: Request, wired: Wired, page: Pages) -> DatasetList:
+    """List the registered data sets by name."""
+    refuse_unknown_filters(request, frozenset())
+    with reading(wired.sessions) as session:
+        found = datasets.list_datasets(session, page.request)
+    return DatasetList(datasets=[dataset_out(row) for row in found.items], next_page_token=page.token(found.next))
+
+
+@router.get("/datasets/{name}", summary="Look at a data set", responses=documented(errors.NotFoundError))
+def get_dataset(wired: Wired, name: str) -> DatasetOut:
+    """Return one data set: schema, digest, statistics."""
+    with reading(wired.sessions) as session:
+        return dataset_out(_find(datasets.find_dataset(session, name), name))
+
+
+def _find(row: Dataset | None, name: str) -> Dataset:
+    if row is None:
+        raise errors.NotFoundError(f"There is no data set {name[:80]!r}.", hint="GET /v1/datasets lists them.")
+    return row
+
+
+@router.get("/datasets/{name}/rows", summary="Look at rows", responses=documented(errors.NotFoundError))
+def get_dataset_rows(
+    wired: Wired,
+    name: str,
+    row_set: Annotated[RowSet, Query(alias="set")] = "report",
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+) -> DatasetRows:
+    """Return rows as models see them, with what they should answer."""
+    with reading(wired.sessions) as session:
+        manifest = DatasetManifest.model_validate(_find(datasets.find_dataset(session, name), name).manifest)
+    schema = manifest.dataset_schema
+    inputs, targets = (wired.arrays.array(manifest.files[f"{row_set}_{part}"]) for part in "xy")
+    chosen = slice(offset, offset + min(limit, max(1, _MOST_NUMBERS // max(1, inputs[:1].size))))
+    is_class = schema.task == "classification"
+    rows = [
+        DatasetRow(
+            row=offset + index,
+            x=bytes(x).rstrip(b"\0").decode("utf-8", "replace") if schema.features == "text" else x.tolist(),
+            y=int(y) if is_class else float(y[0]),
+            label=schema.classes[int(y)] if is_class else None,
+        )
+        for index, (x, y) in enumerate(zip(inputs[chosen], targets[chosen], strict=True))
+    ]
+    return DatasetRows(dataset=name, set=row_set, offset=offset, total_rows=len(targets), rows=rows)

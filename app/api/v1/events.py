@@ -1,0 +1,65 @@
+"""A job's events as they happen (server-sent events); a broken stream resumes after the last event seen."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.api.deps import Services, Wired
+from app.api.problems import documented
+from app.db import events, jobs
+from app.db.session import reading
+from app.db.tables import JobEvent
+from app.domain import errors
+from app.domain.errors import InvalidRequestError, UnavailableError
+
+router = APIRouter(tags=["jobs"])
+_LOOK_SECONDS = 0.2
+_RECONNECT_MILLISECONDS = 1000
+
+
+def starting_point(
+    wired: Wired,
+    job_id: UUID,
+    last_event_id: Annotated[str, Header(max_length=20, description="Resume after this event.")] = "",
+) -> int:
+    """Return the id of the last event that the client has; raise what a stream could no longer tell."""
+    if last_event_id and not (last_event_id.isascii() and last_event_id.isdecimal()):
+        raise InvalidRequestError("Last-Event-ID is not an id of this stream.", hint="Send the `id` of the last event.")
+    with reading(wired.sessions) as session:
+        jobs.get_job(session, str(job_id))
+    return int(last_event_id or 0)
+
+
+@router.get(
+    "/jobs/{job_id:uuid}/events",
+    summary="Follow a job",
+    response_class=EventSourceResponse,
+    responses=documented(errors.JobNotFoundError),
+)
+async def stream_job_events(
+    wired: Wired, job_id: UUID, after: Annotated[int, Depends(starting_point)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Send `state`, `progress`, `metric`, `log` and `checkpoint` events, then `done`; comments keep it alive."""
+    yield ServerSentEvent(retry=_RECONNECT_MILLISECONDS)
+    while True:
+        try:
+            found = await run_in_threadpool(_load, wired, str(job_id), after)
+        except UnavailableError:
+            return  # the client resumes where it was
+        for event in found:
+            after = event.id
+            yield ServerSentEvent(event=event.type, id=str(event.id), data={**event.data, "at": event.at})
+            if event.type == "done":
+                return
+        if not found:
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _load(wired: Services, job_id: str, after: int) -> list[JobEvent]:
+    with reading(wired.sessions) as session:
+        return events.list_events(session, job_id, after=after)

@@ -1,0 +1,213 @@
+"""Jobs: submit, look, wait, cancel, retry."""
+
+import asyncio
+import time
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
+
+from app.api.bodies import read_json
+from app.api.deps import Services, Wired
+from app.api.idempotency import OptionalKey, fingerprint
+from app.api.openapi import json_body
+from app.api.pages import Pages, refuse_unknown_filters
+from app.api.problems import documented
+from app.api.v1 import submission
+from app.api.v1.examples import JOB_SPECS
+from app.api.v1.schemas import JobList, JobMetrics, JobOut, ValidatedSpec, job_out
+from app.db import events, idempotency, jobs
+from app.db.idempotency import Answer
+from app.db.session import reading
+from app.domain import errors
+from app.domain.jobs import TERMINAL_STATES, State
+from app.domain.specs import JobSpec, job_spec_adapter
+from app.domain.validation import parse_job_spec
+
+router = APIRouter(tags=["jobs"])
+_FILTERS = frozenset({"state", "kind", "name", "parent_id", "children"})
+_LONGEST_WAIT_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+_RETRY_AFTER_SECONDS = "2"
+_MOST_METRICS = 10_000
+_job_adapter = TypeAdapter(JobOut)
+Body = Annotated[bytes, Depends(read_json)]
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    summary="Submit a job",
+    response_model=JobOut,
+    openapi_extra=json_body("JobSpec", JOB_SPECS),
+    responses={
+        200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec would be accepted."},
+        **documented(
+            errors.MalformedJsonError,
+            errors.InvalidIdempotencyKeyError,
+            errors.ModelNotReadyError,
+            errors.IdempotencyInProgressError,
+            errors.PayloadTooLargeError,
+            errors.UnsupportedMediaTypeError,
+            errors.UnknownFieldError,
+            errors.UnknownComponentError,
+            errors.OutOfRangeError,
+            errors.InvalidNameError,
+            errors.InvalidEnsembleError,
+            errors.DatasetNotFoundError,
+            errors.ReferenceNotFoundError,
+            errors.ShapeMismatchError,
+            errors.ModelTooLargeError,
+            errors.InvalidArchitectureError,
+            errors.IdempotencyKeyReusedError,
+            errors.DatabaseUnavailableError,
+        ),
+    },
+)
+def create_job(
+    request: Request,
+    wired: Wired,
+    body: Body,
+    key: OptionalKey,
+    validate_only: Annotated[bool, Query(description="Only say whether the spec would be accepted.")] = False,
+) -> Response:
+    """Check a job spec completely, then accept it: whatever can be known to fail is answered here, at once."""
+    spec = parse_job_spec(body)
+    if validate_only:
+        return _validated(wired, spec)
+    request_sha256 = fingerprint(request, body)
+    with wired.sessions.begin() as session:
+        kept = idempotency.claim_key(session, key, request_sha256) if key else None
+        if kept is not None:
+            return _accepted(kept.body, replayed=True)
+        document = _dump(submission.submit(session, submission.check(session, spec, wired.settings.limits)))
+        if key:
+            idempotency.keep_answer(session, key, Answer(202, document))
+    wired.hinter.hint(document["id"])
+    return _accepted(document)
+
+
+def _validated(wired: Services, spec: JobSpec) -> Response:
+    with reading(wired.sessions) as session:
+        checked = submission.check(session, spec, wired.settings.limits)
+    answer = ValidatedSpec(
+        spec=checked.spec.model_dump(mode="json"), parameters=checked.estimate.parameters, estimate=checked.estimate
+    )
+    return JSONResponse(answer.model_dump(mode="json"))
+
+
+def _dump(row: jobs.JobRow) -> dict[str, Any]:
+    document: dict[str, Any] = _job_adapter.dump_python(job_out(row), mode="json")
+    return document
+
+
+def _accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
+    headers = {"Location": f"/v1/jobs/{document['id']}", "Retry-After": _RETRY_AFTER_SECONDS}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(orjson.dumps(document), 202, headers, "application/json")
+
+
+@router.get("/jobs", summary="List jobs, the newest first", responses=documented(errors.InvalidPageTokenError))
+def list_jobs(
+    request: Request,
+    wired: Wired,
+    page: Pages,
+    state: Annotated[State | None, Query()] = None,
+    kind: Annotated[Literal["train", "optimize", "ensemble"] | None, Query()] = None,
+    name: Annotated[str | None, Query(max_length=63, description="The model that the job registers under.")] = None,
+    parent_id: Annotated[UUID | None, Query(description="List the members' jobs of this ensemble's job.")] = None,
+    children: Annotated[bool, Query(description="List members' jobs too.")] = False,
+) -> JobList:
+    """List the jobs that users submitted; those of ensembles' members on request."""
+    refuse_unknown_filters(request, _FILTERS)
+    chosen = jobs.JobFilter(state, kind, name, str(parent_id) if parent_id else None, children)
+    with reading(wired.sessions) as session:
+        found = jobs.list_jobs(session, page.request, chosen)
+    return JobList(jobs=[job_out(row) for row in found.items], next_page_token=page.token(found.next))
+
+
+@router.get("/jobs/{job_id:uuid}", summary="Look at a job", responses=documented(errors.JobNotFoundError))
+async def get_job(
+    wired: Wired,
+    job_id: UUID,
+    response: Response,
+    prefer: Annotated[str, Header(description="`wait=20`: answer when the job is done, or after 20 s.")] = "",
+) -> JobOut:
+    """Return a job, at once or when it is done."""
+    wait_seconds = _wanted_wait(prefer)
+    deadline = time.monotonic() + wait_seconds
+    found = await run_in_threadpool(_load, wired, str(job_id))
+    while not found.done and time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK_SECONDS)
+        found = await run_in_threadpool(_load, wired, str(job_id))
+    if wait_seconds:
+        response.headers["Preference-Applied"] = f"wait={wait_seconds:g}"
+    if not found.done:
+        response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    return found
+
+
+def _load(wired: Services, job_id: str) -> JobOut:
+    with reading(wired.sessions) as session:
+        found = job_out(jobs.get_job(session, job_id), jobs.dependencies(session, job_id))
+    if found.result is not None:
+        # Whoever learns here that a version exists may predict with it at once.
+        wired.view.refresh()
+    return found
+
+
+def _wanted_wait(prefer: str) -> float:
+    for preference in prefer.split(","):
+        name, _, value = preference.partition("=")
+        if name.strip().lower() == "wait" and value.strip().isdecimal():
+            return min(_LONGEST_WAIT_SECONDS, float(value))
+    return 0.0
+
+
+@router.get("/jobs/{job_id:uuid}/metrics", summary="Metrics by epoch", responses=documented(errors.JobNotFoundError))
+def get_job_metrics(wired: Wired, job_id: UUID) -> JobMetrics:
+    """Return what the job reported while it trained, in order."""
+    with reading(wired.sessions) as session:
+        jobs.get_job(session, str(job_id))
+        found = events.list_events(session, str(job_id), limit=_MOST_METRICS)
+    return JobMetrics(job_id=str(job_id), metrics=[event.data for event in found if event.type == "metric"])
+
+
+@router.post(
+    "/jobs/{job_id:uuid}:cancel",
+    status_code=202,
+    summary="Cancel a job",
+    responses=documented(errors.JobNotFoundError, errors.JobAlreadyFinishedError),
+)
+def cancel_job(wired: Wired, job_id: UUID) -> JobOut:
+    """Stop a job and those of its members; one that runs ends within a batch and a heartbeat."""
+    with wired.sessions.begin() as session:
+        jobs.cancel(session, str(job_id))
+    wired.hinter.hint(str(job_id))
+    return _load(wired, str(job_id))
+
+
+@router.post(
+    "/jobs/{job_id:uuid}:retry",
+    status_code=202,
+    summary="Submit a failed or cancelled job again",
+    response_model=JobOut,
+    responses=documented(errors.JobNotFoundError, errors.ConflictError),
+)
+def retry_job(wired: Wired, job_id: UUID) -> Response:
+    """Submit the same spec as a new job; members that exist by now are not trained again."""
+    with wired.sessions.begin() as session:
+        job = jobs.get_job(session, str(job_id)).job
+        if job.state not in TERMINAL_STATES or job.state == "succeeded":
+            raise errors.ConflictError(
+                f"The job is {job.state}.", hint="Only a failed or cancelled job can be retried."
+            )
+        spec = job_spec_adapter.validate_python(job.spec, strict=False)
+        document = _dump(submission.submit(session, submission.check(session, spec, wired.settings.limits)))
+    wired.hinter.hint(document["id"])
+    return _accepted(document)

@@ -1,0 +1,43 @@
+"""Find versions for a request: in memory, and once more after a refresh if another process has just made them."""
+
+from typing import Annotated
+
+from fastapi import Path
+from fastapi.concurrency import run_in_threadpool
+
+from app.api.deps import Services
+from app.db.registry import VersionRow
+from app.domain.errors import ModelNotFoundError
+from app.domain.names import NAME_PATTERN, Reference
+
+# A path that breaks the naming rule names nothing: 404.
+NameInPath = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of the model.")]
+AliasInPath = Annotated[str, Path(pattern=NAME_PATTERN, description="An alias of the model.")]
+VersionInPath = Annotated[int, Path(ge=1, lt=2**31, description="Number of the version.")]
+
+
+async def find_version(wired: Services, reference: Reference, *, kind: str | None = None) -> VersionRow:
+    """Return the version that a reference names; raise ModelNotFoundError, also when it is not of that kind."""
+    try:
+        found = wired.view.resolve(reference)
+    except ModelNotFoundError:
+        await run_in_threadpool(wired.view.refresh)
+        found = wired.view.resolve(reference)
+    return check_kind(found, kind)
+
+
+def check_kind(found: VersionRow, kind: str | None) -> VersionRow:
+    """Return the version; raise ModelNotFoundError when an ensemble was asked for and this is none."""
+    if kind is not None and found.manifest.kind != kind:
+        raise ModelNotFoundError(f"{found.name!r} is no {kind}.", hint=f"GET /v1/models/{found.name} describes it.")
+    return found
+
+
+def etag(digest: str) -> str:
+    """Return a digest as an ETag."""
+    return f'"{digest}"'
+
+
+def matches(header: str, digest: str) -> bool:
+    """Tell whether an If-None-Match header names this digest."""
+    return header.strip() == "*" or etag(digest) in [tag.strip().removeprefix("W/") for tag in header.split(",")]

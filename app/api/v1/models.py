@@ -1,0 +1,263 @@
+"""The registry: models, versions, reports, lineage, artifacts."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import Field, TypeAdapter
+
+from app.api.bodies import read_model
+from app.api.deps import Services, Wired
+from app.api.openapi import json_body
+from app.api.pages import Pages, refuse_unknown_filters
+from app.api.problems import documented
+from app.api.v1.answers import main_output
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, matches
+from app.api.v1.schemas import (
+    LineageOut,
+    ModelList,
+    ModelOut,
+    VersionList,
+    VersionOut,
+    link_out,
+    model_out,
+    version_out,
+)
+from app.db import registry
+from app.db.registry import VersionRow
+from app.db.session import reading
+from app.domain import errors
+from app.domain.datasets import Value
+from app.domain.models import VersionKind
+from app.domain.names import Reference
+from app.domain.specs import TagText
+
+router = APIRouter(tags=["models"])
+REPORT = "report.json"
+_TENSORFLOW_TYPES = {"float32": "DT_FLOAT", "uint8": "DT_UINT8"}
+IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]
+
+
+class TagsIn(Value):
+    """New tags of a version; they replace all others."""
+
+    tags: dict[TagText, TagText] = Field(max_length=50)
+
+
+_tags: TypeAdapter[TagsIn] = TypeAdapter(TagsIn)
+
+
+async def _read_tags(request: Request) -> TagsIn:
+    return await read_model(request, _tags)
+
+
+@router.get("/models", summary="List models", responses=documented(errors.InvalidPageTokenError))
+def list_models(
+    request: Request, wired: Wired, page: Pages, kind: Annotated[VersionKind | None, Query()] = None
+) -> ModelList:
+    """List the models by name, each with its newest version."""
+    refuse_unknown_filters(request, frozenset({"kind"}))
+    with reading(wired.sessions) as session:
+        found = registry.list_models(session, page.request, kind=kind)
+    return ModelList(models=[model_out(row) for row in found.items], next_page_token=page.token(found.next))
+
+
+@router.get("/models/{name}", summary="Look at a model", responses=documented(errors.ModelNotFoundError))
+def get_model(wired: Wired, name: NameInPath) -> ModelOut:
+    """Return a model: newest version, aliases, and the state of its versions in TensorFlow Serving's words."""
+    with reading(wired.sessions) as session:
+        row = registry.get_model(session, name)
+    wired.view.refresh()
+    return model_out(row, wired.view.versions(name))
+
+
+@router.get("/models/{name}/versions", summary="List versions", responses=documented(errors.ModelNotFoundError))
+def list_versions(request: Request, wired: Wired, name: NameInPath, page: Pages) -> VersionList:
+    """List a model's versions, the newest first."""
+    refuse_unknown_filters(request, frozenset())
+    with reading(wired.sessions) as session:
+        found = registry.list_versions(session, name, page.request)
+    return VersionList(versions=[version_out(row) for row in found.items], next_page_token=page.token(found.next))
+
+
+@router.get(
+    "/models/{name}/versions/{version}", summary="Look at a version", responses=documented(errors.ModelNotFoundError)
+)
+async def get_version(wired: Wired, name: NameInPath, version: VersionInPath, response: Response) -> VersionOut:
+    """Return one version: what it is, what was measured, which files it has."""
+    return await _version(wired, Reference(name, version), response)
+
+
+@router.get(
+    "/models/{name}/labels/{alias}", summary="Look at an alias", responses=documented(errors.ModelNotFoundError)
+)
+async def get_version_by_alias(wired: Wired, name: NameInPath, alias: AliasInPath, response: Response) -> VersionOut:
+    """Return the version that an alias names now."""
+    return await _version(wired, Reference(name, alias=alias), response)
+
+
+async def _version(wired: Services, reference: Reference, response: Response) -> VersionOut:
+    row = await find_version(wired, reference)
+    # The tag is what an alias' If-Match compares; the document also holds labels that may change, so it is never a 304.
+    response.headers["ETag"] = etag(row.digest)
+    return version_out(row)
+
+
+@router.patch(
+    "/models/{name}/versions/{version}",
+    summary="Replace a version's tags",
+    openapi_extra=json_body(
+        {"type": "object", "properties": {"tags": {"type": "object"}}, "required": ["tags"]},
+        {"one tag": {"tags": {"team": "vision"}}},
+    ),
+    responses=documented(errors.ModelNotFoundError, errors.InvalidRequestError, errors.UnsupportedMediaTypeError),
+)
+def update_version(
+    wired: Wired, name: NameInPath, version: VersionInPath, body: Annotated[TagsIn, Depends(_read_tags)]
+) -> VersionOut:
+    """Replace the labels that users put on a version; everything else of it is immutable."""
+    with wired.sessions.begin() as session:
+        row = registry.resolve(session, Reference(name, version))
+        registry.set_tags(session, row.id, body.tags)
+    wired.view.refresh()
+    return version_out(wired.view.resolve(Reference(name, version)))
+
+
+@router.get(
+    "/models/{name}/versions/{version}/report",
+    summary="Read a report",
+    response_model=None,
+    responses={
+        200: {"description": "Every measured number.", "content": {"application/json": {"schema": {"type": "object"}}}},
+        **documented(errors.ModelNotFoundError, errors.ArtifactCorruptedError),
+    },
+)
+async def get_report(wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
+    """Return every number that was measured on a version, its comparisons and verdicts."""
+    row = await find_version(wired, Reference(name, version))
+    return Response(read_artifact(wired, row, REPORT), media_type="application/json")
+
+
+def read_artifact(wired: Services, row: VersionRow, file: str) -> bytes:
+    """Return the verified content of a version's file; raise NotFoundError."""
+    if file not in row.manifest.files:
+        raise errors.NotFoundError(f"{row.name}/{row.version} has no file {file[:80]!r}.", hint=_known_files(row))
+    return wired.store.fetch(row.manifest.files[file].sha256).read_bytes()
+
+
+def read_json_artifact(wired: Services, row: VersionRow, file: str) -> dict[str, Any]:
+    """Return a version's JSON file, or {} when it has none of that name."""
+    if file not in row.manifest.files:
+        return {}
+    content: dict[str, Any] = orjson.loads(read_artifact(wired, row, file))
+    return content
+
+
+def _known_files(row: VersionRow) -> str:
+    return f"It has {', '.join(sorted(row.manifest.files))}."
+
+
+@router.get(
+    "/models/{name}/versions/{version}/lineage", summary="Lineage", responses=documented(errors.ModelNotFoundError)
+)
+def get_lineage(wired: Wired, name: NameInPath, version: VersionInPath) -> LineageOut:
+    """Return what a version was made from (parent, teacher, members), and what was made from it."""
+    with reading(wired.sessions) as session:
+        found = registry.lineage(session, registry.resolve(session, Reference(name, version)).id)
+    return LineageOut(
+        name=name,
+        version=version,
+        made_from=[link_out(link) for link in found.made_from],
+        used_by=[link_out(link) for link in found.used_by],
+    )
+
+
+@router.get(
+    "/models/{name}/versions/{version}/artifacts/{file}",
+    summary="Download a file",
+    response_class=FileResponse,
+    responses={
+        304: {"description": "The file is the one of the given ETag."},
+        416: {"description": "More than one range was asked for."},
+        **documented(errors.ModelNotFoundError, errors.ArtifactCorruptedError),
+    },
+)
+def download_artifact(
+    request: Request,
+    wired: Wired,
+    name: NameInPath,
+    version: VersionInPath,
+    file: str,
+    if_none_match: IfNoneMatch = "",
+) -> Response:
+    """Download a file of a version: `model.onnx`, `weights.safetensors`, `network.json`, `report.json`."""
+    row = _in_view(wired, Reference(name, version))
+    if file not in row.manifest.files:
+        raise errors.NotFoundError(f"{name}/{version} has no file {file[:80]!r}.", hint=_known_files(row))
+    sha256 = row.manifest.files[file].sha256
+    headers = {"ETag": etag(sha256), "Cache-Control": "public, max-age=31536000, immutable"}
+    if matches(if_none_match, sha256):
+        return Response(status_code=304, headers=headers)
+    if "," in request.headers.get("range", ""):
+        # One request must not make the service assemble thousands of pieces.
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{row.manifest.files[file].size_bytes}"})
+    return FileResponse(
+        wired.store.fetch(sha256),
+        headers=headers,
+        media_type="application/json" if file.endswith(".json") else "application/octet-stream",
+        filename=f"{name}-{version}-{file}",
+    )
+
+
+def _in_view(wired: Services, reference: Reference) -> VersionRow:
+    try:
+        return wired.view.resolve(reference)
+    except errors.ModelNotFoundError:
+        wired.view.refresh()
+        return wired.view.resolve(reference)
+
+
+@router.get("/models/{name}/metadata", summary="Signature of a model", responses=documented(errors.ModelNotFoundError))
+async def get_model_metadata(wired: Wired, name: NameInPath) -> dict[str, Any]:
+    """Return the signature of the newest version, as TensorFlow Serving writes it."""
+    return _metadata(await find_version(wired, Reference(name)))
+
+
+@router.get(
+    "/models/{name}/versions/{version}/metadata",
+    summary="Signature of a version",
+    responses=documented(errors.ModelNotFoundError),
+)
+async def get_version_metadata(wired: Wired, name: NameInPath, version: VersionInPath) -> dict[str, Any]:
+    """Return the signature of a version, as TensorFlow Serving writes it."""
+    return _metadata(await find_version(wired, Reference(name, version)))
+
+
+@router.get(
+    "/models/{name}/labels/{alias}/metadata",
+    summary="Signature of an alias",
+    responses=documented(errors.ModelNotFoundError),
+)
+async def get_alias_metadata(wired: Wired, name: NameInPath, alias: AliasInPath) -> dict[str, Any]:
+    """Return the signature of the version that an alias names now, as TensorFlow Serving writes it."""
+    return _metadata(await find_version(wired, Reference(name, alias=alias)))
+
+
+def _metadata(row: VersionRow) -> dict[str, Any]:
+    manifest = row.manifest
+    width = len(manifest.classes) if manifest.task == "classification" else 1
+    signature = {
+        "inputs": {"x": _tensor(_TENSORFLOW_TYPES[manifest.input.dtype], manifest.input.shape)},
+        "outputs": {main_output(manifest): _tensor("DT_FLOAT", (width,))},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return {
+        "model_spec": {"name": row.name, "signature_name": "", "version": str(row.version)},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+    }
+
+
+def _tensor(dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    sizes = [{"size": str(size), "name": ""} for size in (-1, *shape)]
+    return {"dtype": dtype, "tensor_shape": {"dim": sizes, "unknown_rank": False}}

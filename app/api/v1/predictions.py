@@ -1,0 +1,169 @@
+"""GET predictions: of rows of a registered data set, or of small inputs in the query."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from numpy.typing import NDArray
+
+from app.api.deps import Services, Wired
+from app.api.problems import documented
+from app.api.v1.answers import Wanted, ask, describe_rows, reply
+from app.api.v1.lookup import NameInPath, etag, find_version, matches
+from app.db import datasets
+from app.db.registry import VersionRow
+from app.db.session import reading
+from app.domain import errors
+from app.domain.datasets import DatasetManifest, RowSet
+from app.domain.explain import suggest
+from app.domain.models import VersionManifest
+from app.domain.names import NAME_PATTERN, Reference
+from app.serving.inputs import texts_to_rows
+
+router = APIRouter(tags=["predictions"])
+_MOST_ROWS = 1000
+_DOCUMENTED: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "One prediction per row.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        304: {"description": "Nothing has changed since the given ETag."},
+        **documented(
+            errors.ModelNotFoundError,
+            errors.ModelNotReadyError,
+            errors.DatasetNotFoundError,
+            errors.InputShapeMismatchError,
+            errors.InvalidInputValueError,
+            errors.OutOfRangeError,
+            errors.ArtifactCorruptedError,
+            errors.OverloadedError,
+            errors.PredictionTimeoutError,
+        ),
+    },
+    "response_model": None,
+}
+
+
+class Asked(NamedTuple):
+    """Hold the query of a prediction."""
+
+    dataset: str | None
+    row_set: RowSet
+    offset: int
+    limit: int
+    x: list[str]
+    version: int | None
+    alias: str | None
+    members: bool
+    uncertainty: bool
+
+
+def asked(
+    dataset: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Predict rows of this data set.")] = None,
+    row_set: Annotated[RowSet, Query(alias="set", description="Which of its sets.")] = "report",
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 100,
+    x: Annotated[
+        list[str] | None,
+        Query(max_length=100, description="One row: numbers split by commas, or text for a model of text. Repeatable."),
+    ] = None,
+    version: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
+    alias: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+    members: Annotated[bool, Query(description="Answer each member's prediction too.")] = False,
+    uncertainty: Annotated[bool, Query(description="Answer entropy, disagreement and the like too.")] = False,
+) -> Asked:
+    """Read the query; refuse combinations that would leave a part of it without effect."""
+    if (dataset is None) == (not x):
+        raise errors.InvalidRequestError(
+            "Either `dataset` or `x` says what to predict.", hint="Send `?dataset=digits` or `?x=5.1,3.5,1.4,0.2`."
+        )
+    if version is not None and alias is not None:
+        raise errors.InvalidRequestError("Both `version` and `alias` are there.", hint="Send one of them.")
+    return Asked(dataset, row_set, offset, limit, x or [], version, alias, members, uncertainty)
+
+
+Query_ = Annotated[Asked, Depends(asked)]
+IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]
+
+
+@router.get("/ensembles/{name}/predictions", summary="GET predictions of a fused ensemble", **_DOCUMENTED)
+async def get_ensemble_predictions(
+    request: Request, wired: Wired, name: NameInPath, query: Query_, if_none_match: IfNoneMatch = ""
+) -> Response:
+    """Return what the fused ensemble predicts for rows of a data set, or for small inputs in the query."""
+    version = await find_version(wired, Reference(name, query.version, query.alias), kind="ensemble")
+    return await _predictions(request, wired, version, query, if_none_match)
+
+
+@router.get("/models/{name}/predictions", summary="GET predictions of a model", **_DOCUMENTED)
+async def get_model_predictions(
+    request: Request, wired: Wired, name: NameInPath, query: Query_, if_none_match: IfNoneMatch = ""
+) -> Response:
+    """Return what a model predicts for rows of a data set, or for small inputs in the query."""
+    version = await find_version(wired, Reference(name, query.version, query.alias))
+    return await _predictions(request, wired, version, query, if_none_match)
+
+
+async def _predictions(
+    request: Request, wired: Services, version: VersionRow, query: Asked, if_none_match: str
+) -> Response:
+    if query.dataset is None:
+        rows, about = texts_to_rows(query.x, version.manifest.input), _About("", {}, [])
+    else:
+        rows, about = await run_in_threadpool(_dataset_rows, wired, version.manifest, query)
+    digest = hashlib.sha256(f"{version.digest} {about.digest} {request.url.query}".encode()).hexdigest()
+    headers = {"ETag": etag(digest), "Cache-Control": "no-cache"}
+    if matches(if_none_match, digest):
+        return Response(status_code=304, headers=headers)
+    answers = await ask(wired, version, rows, Wanted(query.members, query.uncertainty))
+    predictions = describe_rows(version.manifest, answers)
+    for prediction, known in zip(predictions, about.known, strict=False):
+        prediction.update(known)
+    served = {"model": version.name, "version": version.version, "digest": version.digest}
+    return reply({**served, **about.head, "predictions": predictions}, headers)
+
+
+class _About(NamedTuple):
+    digest: str
+    head: dict[str, Any]
+    known: list[dict[str, Any]]
+
+
+def _dataset_rows(wired: Services, model: VersionManifest, query: Asked) -> tuple[NDArray[Any], _About]:
+    """Return the rows as the model takes them, and what the data set knows of each."""
+    name = str(query.dataset)
+    with reading(wired.sessions) as session:
+        row = datasets.find_dataset(session, name)
+        names: Sequence[str] = () if row else datasets.dataset_names(session)
+    if row is None:
+        raise errors.DatasetNotFoundError(f"There is no data set {name!r}.", hint=suggest(name, names))
+    manifest = DatasetManifest.model_validate(row.manifest)
+    _check_fit(name, manifest, model)
+    total = manifest.dataset_schema.rows[query.row_set]
+    if query.offset >= total:
+        raise errors.OutOfRangeError(
+            f"/query/offset: {query.offset:,} is out of range.", hint=f"The set has {total:,} rows, from 0 on."
+        )
+    chosen = slice(query.offset, query.offset + query.limit)
+    inputs, targets = (wired.arrays.array(manifest.files[f"{query.row_set}_{part}"])[chosen] for part in "xy")
+    head = {"dataset": name, "set": query.row_set, "offset": query.offset, "total_rows": total}
+    known = [{"row": query.offset + index, "actual": actual} for index, actual in enumerate(_actual(manifest, targets))]
+    return np.ascontiguousarray(inputs, dtype=model.input.dtype), _About(row.digest, head, known)
+
+
+def _actual(manifest: DatasetManifest, targets: NDArray[Any]) -> list[str | float]:
+    classes = manifest.dataset_schema.classes
+    return [classes[int(target)] if classes else float(target[0]) for target in targets]
+
+
+def _check_fit(name: str, manifest: DatasetManifest, model: VersionManifest) -> None:
+    shape = manifest.dataset_schema.shape
+    if shape != model.input.shape:
+        raise errors.InputShapeMismatchError(
+            f"The model takes {list(model.input.shape)}; rows of {name!r} have {list(shape)}.",
+            hint=f"Name a data set like {model.dataset!r}, which it was trained on.",
+        )

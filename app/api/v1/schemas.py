@@ -1,0 +1,356 @@
+"""What the API answers, and how rows become answers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.api.problems import Problem
+from app.db.jobs import DependencyRow, JobRow
+from app.db.registry import LinkRow, ModelRow, VersionRow
+from app.db.tables import Dataset
+from app.domain import errors
+from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
+from app.domain.jobs import TERMINAL_STATES, Phase, State
+from app.domain.models import LinkRole, Metrics, VersionKind
+from app.domain.validation import Estimate
+
+
+class DatasetOut(BaseModel):
+    """A registered data set."""
+
+    name: str
+    digest: str
+    dataset_schema: DatasetSchema = Field(alias="schema")
+    statistics: Statistics | None
+    size_bytes: int
+    source: dict[str, Any] | None = None
+    created_at: datetime
+    notes: list[str] = Field(default_factory=list, description="What to know of how the file was read.")
+
+
+class DatasetList(BaseModel):
+    """One page of data sets."""
+
+    datasets: list[DatasetOut]
+    next_page_token: str = ""
+
+
+class DatasetRow(BaseModel):
+    """One row: what a model sees, and what it should answer."""
+
+    row: int
+    x: Any = Field(description="Numbers nested as the schema's shape, or text.")
+    y: float | int
+    label: str | None = Field(None, description="Name of the class.")
+
+
+class DatasetRows(BaseModel):
+    """Some rows of one set."""
+
+    dataset: str
+    set: str
+    offset: int
+    total_rows: int
+    rows: list[DatasetRow]
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    step: int
+    total_steps: int | None
+    fraction: float | None
+
+
+class VersionName(BaseModel):
+    """Name a version."""
+
+    name: str
+    version: int
+    url: str
+
+
+class Waiting(BaseModel):
+    """A job that must succeed first."""
+
+    id: str
+    name: str
+    role: str
+    position: int
+    state: State
+
+
+class JobOut(BaseModel):
+    """A job. `done` tells whether its state is final."""
+
+    id: str
+    kind: str
+    method: str | None
+    name: str
+    dataset: str
+    state: State
+    phase: Phase | None
+    done: bool
+    cancel_requested: bool
+    progress: Progress
+    result: VersionName | None
+    error: Problem | None
+    attempts: int
+    parent_id: str | None = Field(description="The ensemble's job that this one trains a member for.")
+    waits_for: list[Waiting]
+    spec: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobList(BaseModel):
+    """One page of jobs, the newest first."""
+
+    jobs: list[JobOut]
+    next_page_token: str = ""
+
+
+class ValidatedSpec(BaseModel):
+    """A spec that would be accepted: normalised, its references pinned, its cost estimated."""
+
+    spec: dict[str, Any]
+    parameters: int
+    estimate: Estimate
+
+
+class JobMetrics(BaseModel):
+    """What a job reported per epoch."""
+
+    job_id: str
+    metrics: list[dict[str, Any]]
+
+
+class TensorOut(BaseModel):
+    """The tensor that a version takes."""
+
+    name: str
+    shape: list[int] = Field(description="-1 is the batch.")
+    dtype: str
+
+
+class FileOut(FileRef):
+    """A file of a version."""
+
+    url: str
+
+
+class ServingState(BaseModel):
+    """The state of a version in TensorFlow Serving's words."""
+
+    version: str
+    state: str
+    status: dict[str, str]
+
+
+class VersionOut(BaseModel):
+    """An immutable version of a model; `digest` identifies it and is its ETag."""
+
+    id: str
+    name: str
+    version: int
+    state: str
+    kind: VersionKind
+    method: str
+    task: str
+    classes: list[str]
+    input: TensorOut
+    digest: str
+    dataset: str
+    dataset_digest: str
+    seed: int
+    metrics: Metrics
+    files: dict[str, FileOut]
+    aliases: list[str]
+    tags: dict[str, str]
+    job_id: str
+    created_at: datetime
+    model_version_status: list[ServingState]
+
+
+class VersionList(BaseModel):
+    """One page of versions, the newest first."""
+
+    versions: list[VersionOut]
+    next_page_token: str = ""
+
+
+class ModelOut(BaseModel):
+    """A model: a name, its newest version and its aliases."""
+
+    name: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+    aliases: dict[str, int]
+    newest: VersionOut
+    model_version_status: list[ServingState]
+
+
+class ModelList(BaseModel):
+    """One page of models, by name."""
+
+    models: list[ModelOut]
+    next_page_token: str = ""
+
+
+class LinkOut(BaseModel):
+    """One step of a lineage."""
+
+    role: LinkRole
+    position: int
+    weight: float | None
+    name: str
+    version: int
+    url: str
+
+
+class LineageOut(BaseModel):
+    """What a version was made from, and what was made from it."""
+
+    name: str
+    version: int
+    made_from: list[LinkOut]
+    used_by: list[LinkOut]
+
+
+def dataset_out(row: Dataset, notes: Sequence[str] = ()) -> DatasetOut:
+    """Describe a data set."""
+    manifest = DatasetManifest.model_validate(row.manifest)
+    return DatasetOut(
+        name=row.name,
+        digest=row.digest,
+        schema=manifest.dataset_schema,
+        statistics=manifest.statistics,
+        size_bytes=sum(file.size_bytes for file in manifest.files.values()),
+        source=row.source,
+        created_at=row.created_at,
+        notes=list(notes),
+    )
+
+
+def job_out(row: JobRow, waits_for: Sequence[DependencyRow] = ()) -> JobOut:
+    """Describe a job."""
+    job = row.job
+    return JobOut(
+        id=job.id,
+        kind=job.kind,
+        method=(job.spec.get("method") or {}).get("method"),
+        name=job.name,
+        dataset=row.dataset,
+        state=job.state,
+        phase=job.phase,
+        done=job.state in TERMINAL_STATES,
+        cancel_requested=job.cancel_requested_at is not None,
+        progress=_progress(job.step, job.total_steps, job.state),
+        result=_version_name(row.result_name, row.result_version),
+        error=job_problem(job.error, job.id) if job.error else None,
+        attempts=job.attempts,
+        parent_id=job.parent_id,
+        waits_for=[
+            Waiting(id=item.job_id, name=item.name, role=item.role, position=item.position, state=item.state)
+            for item in waits_for
+        ],
+        spec=job.spec,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def _progress(step: int, total_steps: int | None, state: str) -> Progress:
+    fraction = 1.0 if state == "succeeded" else min(1.0, step / total_steps) if total_steps else None
+    return Progress(step=step, total_steps=total_steps, fraction=fraction)
+
+
+def _version_name(name: str | None, version: int | None) -> VersionName | None:
+    if name is None or version is None:
+        return None
+    return VersionName(name=name, version=version, url=f"/v1/models/{name}/versions/{version}")
+
+
+def job_problem(error: Mapping[str, Any], job_id: str) -> Problem:
+    """Describe why a job failed, in the form of every other error."""
+    slug = str(error.get("type", "job-failed")).rpartition("/")[2]
+    kind = next((kind for kind in errors.all_errors() if kind.slug == slug), errors.JobError)
+    return Problem(
+        type=f"/problems/{slug}",
+        title=str(error.get("title") or kind.title),
+        status=kind.code,
+        detail=str(error.get("detail", "")),
+        hint=str(error.get("hint") or ""),
+        instance=f"urn:job:{job_id}",
+        request_id="",
+    )
+
+
+def version_out(row: VersionRow) -> VersionOut:
+    """Describe a version."""
+    manifest, url = row.manifest, f"/v1/models/{row.name}/versions/{row.version}"
+    return VersionOut(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        state=row.state,
+        kind=manifest.kind,
+        method=manifest.method,
+        task=manifest.task,
+        classes=list(manifest.classes),
+        input=TensorOut(name="x", shape=[-1, *manifest.input.shape], dtype=manifest.input.dtype),
+        digest=row.digest,
+        dataset=manifest.dataset,
+        dataset_digest=manifest.dataset_digest,
+        seed=manifest.seed,
+        metrics=manifest.metrics,
+        files={
+            name: FileOut(sha256=file.sha256, size_bytes=file.size_bytes, url=f"{url}/artifacts/{name}")
+            for name, file in sorted(manifest.files.items())
+        },
+        aliases=sorted(row.aliases),
+        tags=dict(row.tags or {}),
+        job_id=row.job_id,
+        created_at=row.created_at,
+        model_version_status=[serving_state(row)],
+    )
+
+
+def serving_state(row: VersionRow) -> ServingState:
+    """Describe a version as TensorFlow Serving does."""
+    available = row.state in ("ready", "deprecated")
+    return ServingState(
+        version=str(row.version),
+        state="AVAILABLE" if available else "END",
+        status={"error_code": "OK" if available else "UNAVAILABLE", "error_message": "" if available else row.state},
+    )
+
+
+def model_out(row: ModelRow, versions: Sequence[VersionRow] = ()) -> ModelOut:
+    """Describe a model."""
+    return ModelOut(
+        name=row.name,
+        description=row.description,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        aliases=dict(row.aliases),
+        newest=version_out(row.newest),
+        model_version_status=[serving_state(version) for version in versions or [row.newest]],
+    )
+
+
+def link_out(row: LinkRow) -> LinkOut:
+    """Describe one step of a lineage."""
+    return LinkOut(
+        role=row.role,
+        position=row.position,
+        weight=row.weight,
+        name=row.name,
+        version=row.version,
+        url=f"/v1/models/{row.name}/versions/{row.version}",
+    )

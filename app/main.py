@@ -1,0 +1,142 @@
+"""The API process: builds everything once, in `create_app`."""
+
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Engine
+
+from app import __version__
+from app.api import system, v1
+from app.api.deps import Services
+from app.api.middleware import Gate
+from app.api.openapi import install_openapi
+from app.api.problems import install_handlers
+from app.db.migrate import is_current
+from app.db.session import create_engine_for, make_sessions
+from app.domain.errors import LeanfuseError
+from app.janitor import Janitor
+from app.logging import configure_logging, get_logger
+from app.metrics import Metrics
+from app.queue import Hinter, make_hinter
+from app.serving.arrays import ArrayCache
+from app.serving.pool import EnginePool
+from app.serving.predictor import Predictor
+from app.serving.view import RegistryView
+from app.settings import Settings
+from app.store import open_store
+
+if TYPE_CHECKING:
+    from app.serving.runtime import Engine as ServingEngine
+
+log = get_logger(__name__)
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; nothing is opened before its lifespan begins."""
+    chosen = settings or Settings()
+    if settings is None:
+        # This process is the API's own; whoever brings settings has also chosen how to log.
+        configure_logging(chosen.log_format, level=chosen.log_level)
+    metrics = Metrics()
+    app = FastAPI(
+        title="Leanfuse",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(chosen, metrics),
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.include_router(system.router)
+    app.include_router(v1.make_router())
+    system.install_static(app)
+    install_handlers(app)
+    install_openapi(app)
+    app.add_middleware(
+        Gate,
+        metrics=metrics,
+        allowed_hosts=_allowed_hosts(chosen),
+        most_body_bytes=chosen.limits.body_bytes,
+        most_upload_bytes=chosen.limits.upload_bytes,
+    )
+    return app
+
+
+def _allowed_hosts(settings: Settings) -> tuple[str, ...]:
+    """Answer for this machine's own names unless told others: a page elsewhere must not reach a local service."""
+    if settings.allowed_hosts:
+        return settings.allowed_hosts
+    return ("*",) if settings.host in _EVERYWHERE else (*_LOCAL_HOSTS, settings.host)
+
+
+def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = create_engine_for(settings.database_url)
+        hinter = make_hinter(settings)
+        services = _build(settings, metrics, engine, hinter)
+        janitor = Janitor(engine, hinter, settings.timing, scaled=settings.scaled)
+        app.state.services = services
+        await run_in_threadpool(_look_once, services.view)
+        stop = threading.Event()
+        follower = threading.Thread(target=services.view.follow, args=(stop,), name="registry-view", daemon=True)
+        follower.start()
+        janitor.start()
+        log.info("api_started", version=__version__, predict_threads=_predict_threads())
+        try:
+            yield
+        finally:
+            stop.set()
+            await run_in_threadpool(janitor.stop)
+            follower.join(timeout=5)
+            services.predictor.close()
+            hinter.close()
+            engine.dispose()
+
+    return lifespan
+
+
+def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter) -> Services:
+    sessions = make_sessions(engine)
+    store = open_store(settings.store_url)
+    pool = EnginePool(store, _load_engine, metrics=metrics)
+    return Services(
+        settings=settings,
+        sessions=sessions,
+        store=store,
+        view=RegistryView(sessions),
+        predictor=Predictor(pool, metrics=metrics, threads=_predict_threads()),
+        arrays=ArrayCache(store),
+        hinter=hinter,
+        metrics=metrics,
+        # Every process of one service must read the tokens of the others, and all know where their database is.
+        page_key=hashlib.sha256(f"page-token {settings.database_url}".encode()).digest(),
+        is_current=lambda: is_current(engine),
+    )
+
+
+def _load_engine(path: Path) -> "ServingEngine":
+    # ONNX Runtime takes a third of the start-up time, and the first model is loaded later.
+    from app.serving.runtime import load_engine
+
+    return load_engine(path, threads=1)
+
+
+def _predict_threads() -> int:
+    return max(1, os.cpu_count() or 1)
+
+
+def _look_once(view: RegistryView) -> None:
+    """Read the registry before the first request; without a database the process still starts, and says not ready."""
+    try:
+        view.refresh()
+    except LeanfuseError as away:
+        log.warning("registry_unreadable", reason=away.detail)
