@@ -26,7 +26,7 @@ class Dataset(Base):
     digest: Mapped[str] = mapped_column(Sha256, index=True)
     manifest: Mapped[dict[str, Any]] = mapped_column(Json)
     source: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class Job(Base):
@@ -65,7 +65,7 @@ class Job(Base):
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     worker_id: Mapped[str | None] = mapped_column(Id)
     lease_expires_at: Mapped[datetime | None] = mapped_column(Instant())
-    not_before: Mapped[datetime] = mapped_column(Instant(), default=now)
+    not_before: Mapped[datetime] = mapped_column(Instant(), default=now())
     max_runtime_seconds: Mapped[int] = mapped_column(Integer, default=7 * 86_400)
     deadline_at: Mapped[datetime | None] = mapped_column(Instant())
     dispatched_at: Mapped[datetime | None] = mapped_column(Instant())
@@ -84,7 +84,7 @@ class Job(Base):
     result_version_id: Mapped[str | None] = mapped_column(Id)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
-    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
     started_at: Mapped[datetime | None] = mapped_column(Instant())
     finished_at: Mapped[datetime | None] = mapped_column(Instant())
 
@@ -121,7 +121,7 @@ class JobAttempt(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     token: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     worker_id: Mapped[str] = mapped_column(Id)
-    started_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    started_at: Mapped[datetime] = mapped_column(Instant(), default=now())
     ended_at: Mapped[datetime | None] = mapped_column(Instant())
     outcome: Mapped[Outcome | None] = mapped_column(String(20))
     exit_code: Mapped[int | None] = mapped_column(Integer)
@@ -142,7 +142,7 @@ class JobEvent(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     type: Mapped[str] = mapped_column(String(20))
-    at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    at: Mapped[datetime] = mapped_column(Instant(), default=now())
     data: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
 
 
@@ -158,7 +158,7 @@ class Checkpoint(Base):
     step: Mapped[int] = mapped_column(BigInteger)
     manifest: Mapped[dict[str, Any]] = mapped_column(Json)
     sha256: Mapped[str] = mapped_column(Sha256)
-    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class Blob(Base):
@@ -168,7 +168,7 @@ class Blob(Base):
 
     sha256: Mapped[str] = mapped_column(Sha256, primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
     quarantined_at: Mapped[datetime | None] = mapped_column(Instant())
 
 
@@ -181,8 +181,8 @@ class Model(Base):
     name: Mapped[str] = mapped_column(String(63), unique=True)
     description: Mapped[str] = mapped_column(Text, default="")
     next_version: Mapped[int] = mapped_column(Integer, default=1)
-    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
-    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
+    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class ModelVersion(Base):
@@ -209,7 +209,7 @@ class ModelVersion(Base):
     recipe_digest: Mapped[str | None] = mapped_column(Sha256, index=True)
     dataset_digest: Mapped[str] = mapped_column(Sha256, index=True)
     manifest: Mapped[dict[str, Any]] = mapped_column(Json)
-    created_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class VersionLink(Base):
@@ -232,7 +232,7 @@ class Alias(Base):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
     alias: Mapped[str] = mapped_column(String(63), primary_key=True)
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
-    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class AliasChange(Base):
@@ -247,7 +247,7 @@ class AliasChange(Base):
     version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
     previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    changed_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    changed_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class VersionTag(Base):
@@ -280,8 +280,8 @@ class Worker(Base):
     pid: Mapped[int] = mapped_column(Integer)
     slots: Mapped[int] = mapped_column(Integer)
     protocol: Mapped[int] = mapped_column(Integer)
-    started_at: Mapped[datetime] = mapped_column(Instant(), default=now)
-    last_seen_at: Mapped[datetime] = mapped_column(Instant(), default=now)
+    started_at: Mapped[datetime] = mapped_column(Instant(), default=now())
+    last_seen_at: Mapped[datetime] = mapped_column(Instant(), default=now())
     drain_requested_at: Mapped[datetime | None] = mapped_column(Instant())
     quarantined_at: Mapped[datetime | None] = mapped_column(Instant())
 

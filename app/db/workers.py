@@ -31,7 +31,8 @@ def worker_alive(session: Session, worker_id: str) -> bool:
     """Note that a worker lives; return whether it is asked to drain."""
     seen = update(Worker).where(Worker.id == worker_id).values(last_seen_at=now())
     seen = seen.execution_options(synchronize_session=False)
-    return bool(session.scalars(seen.returning(Worker.drain_requested_at.is_not(None))).one_or_none())
+    # The column itself: `IS NOT NULL` in a RETURNING is always true in SQLite 3.40.
+    return session.scalars(seen.returning(Worker.drain_requested_at)).one_or_none() is not None
 
 
 def request_drain(session: Session, worker_id: str) -> None:

@@ -32,7 +32,8 @@ class DatasetSchema(Value):
     `sample_rate` when it came from WAV; text (bytes,) uint8, UTF-8 padded with 0; table (columns,) float32.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")  # lax: tuples arrive as lists when read in Python mode
+    # Not strict: tuples arrive as lists when read in Python mode.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     features: Features
     shape: tuple[int, ...]
