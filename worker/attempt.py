@@ -42,6 +42,7 @@ T = TypeVar("T")
 Order = Literal["drain", "stalled", "late", "cancel", "fenced"]
 _WEIGHT: dict[Order, int] = {"drain": 0, "stalled": 1, "late": 2, "cancel": 3, "fenced": 4}
 _EXIT_SECONDS = 5.0
+_GLANCE_SECONDS = 60.0
 _ACCELERATOR_SIGNS = ("CUDA_ERROR", "CUDNN_STATUS", "Xid", "uncorrectable ECC")
 
 
@@ -91,14 +92,16 @@ class Attempt:
         """End an attempt that failed outside of the trainer, before or after its run."""
         self.trainer.kill()
         described = _describe(error)
+        log.warning("attempt_given_up", error=described)
         if is_retryable(error):
             return self._retry("retried", AttemptEnd(error=described))
         return self._fail(AttemptEnd(error=described))
 
     def _next(self) -> Heard | None:
-        deadlines = [self._pulse.stalled_at] + ([self._kill_at] if self._kill_at is not None else [])
+        now = time.monotonic()
+        deadline = min(self._pulse.stalled_at, self._kill_at or now + _GLANCE_SECONDS, now + _GLANCE_SECONDS)
         try:
-            return self.trainer.heard.get(timeout=max(0.0, min(deadlines) - time.monotonic()))
+            return self.trainer.heard.get(timeout=max(0.0, deadline - now))
         except queue.Empty:
             return None
 

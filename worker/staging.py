@@ -14,7 +14,7 @@ from app.db.finish import NewVersion
 from app.db.jobs import get_job
 from app.db.registry import VersionRow, resolve, versions_by_id
 from app.db.session import Sessions, reading
-from app.domain.datasets import DatasetManifest, FileRef, digest_of
+from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
 from app.domain.models import VersionManifest
 from app.domain.specs import Convolve, Distill, JobSpec, RegisteredMember, Serial, ShareWeights, job_spec_adapter
@@ -62,7 +62,7 @@ class Sources:
 
 def find_sources(sessions: Sessions, job: ClaimedJob) -> Sources:
     """Look up the job's data set and every version that its spec names or that its dependencies made."""
-    spec = job_spec_adapter.validate_python(job.spec)
+    spec = _spec_of(job)
     with reading(sessions) as session:
         dataset = dataset_by_id(session, job.dataset_id)
         return Sources(
@@ -76,7 +76,7 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
     """Fetch what the trainer may read, make its directories and return the path of its assignment."""
     for name in ("scratch", "output", "checkpoints"):
         (directory / name).mkdir(mode=0o700, parents=True)
-    spec = job_spec_adapter.validate_python(job.spec)
+    spec = _spec_of(job)
     assignment = Assignment(
         job_id=job.lease.job_id,
         token=job.lease.token,
@@ -119,6 +119,11 @@ def keep_product(product: ProductRef, *, directory: Path, store: Store) -> NewVe
         _keep(path, name, reference, store)
     store.put(path / MANIFEST_NAME)
     return NewVersion(product.name, manifest)
+
+
+def _spec_of(job: ClaimedJob) -> JobSpec:
+    # Strict models take a list for a tuple only when it comes as JSON.
+    return job_spec_adapter.validate_json(canonical_json(job.spec))
 
 
 def _references(session: Session, spec: JobSpec, job: ClaimedJob) -> dict[ReferenceRole, tuple[Source, ...]]:

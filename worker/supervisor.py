@@ -58,6 +58,11 @@ class Supervisor:
         """Tell whether the supervisor takes no more jobs."""
         return self._draining.is_set()
 
+    @property
+    def warm_pid(self) -> int | None:
+        """Return the process id of the trainer that waits, if one does."""
+        return self._warm.pid if self._warm is not None and self._warm.alive else None
+
     def run_one(self) -> Outcome | None:
         """Claim the next job that is due and see it through; None when there is none, or when draining."""
         if self.draining:

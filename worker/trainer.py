@@ -151,7 +151,7 @@ class PipeReporter:
 def seal(directory: Path) -> None:
     """Make a directory's files durable and write the manifest that names them by content, last."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    manifest = {path.relative_to(directory).as_posix(): _fingerprint(path).model_dump() for path in files}
+    manifest = {path.relative_to(directory).as_posix(): fingerprint(path).model_dump() for path in files}
     with (directory / MANIFEST_NAME).open("wb") as file:
         file.write(canonical_json({"files": manifest}))
         file.flush()
@@ -238,7 +238,7 @@ def _claim_stdout() -> BinaryIO:
     return os.fdopen(private, "wb")
 
 
-def _fingerprint(path: Path) -> FileRef:
+def fingerprint(path: Path) -> FileRef:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return FileRef(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size_bytes=file.tell())
