@@ -111,14 +111,14 @@ def heartbeat(
         values["total_steps"] = total_steps
     if phase is not None:
         values["phase"] = case((Job.cancel_requested_at.is_not(None), "cancelling"), else_=phase)
-    drain = select(Worker.drain_requested_at).where(Worker.id == lease.worker_id).scalar_subquery()
-    renewed = endings.held(lease).values(values)
-    # The columns themselves: `IS NOT NULL` in a RETURNING is always true in SQLite 3.40.
-    answer = session.execute(renewed.returning(Job.cancel_requested_at, Job.deadline_at < now(), drain)).one_or_none()
-    if answer is None:
+    if session.scalars(endings.held(lease).values(values).returning(Job.id)).one_or_none() is None:
         return Heartbeat(fenced=True)
     write_events(session, lease.job_id, events, token=lease.token)
-    return Heartbeat(cancel=answer[0] is not None, late=bool(answer[1]), drain=answer[2] is not None)
+    drain = select(Worker.drain_requested_at.is_not(None)).where(Worker.id == lease.worker_id).scalar_subquery()
+    # Not in RETURNING: SQLite 3.40 computes expressions there with another column's type and gets them wrong.
+    wishes = select(Job.cancel_requested_at.is_not(None), Job.deadline_at < now(), func.coalesce(drain, False))
+    cancel, late, leaves = session.execute(wishes.where(Job.id == lease.job_id)).one()
+    return Heartbeat(cancel=cancel, late=bool(late), drain=leaves)
 
 
 def record_checkpoint(session: Session, lease: Lease, *, step: int, manifest: dict[str, Any], sha256: str) -> bool:
