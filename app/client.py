@@ -241,6 +241,10 @@ class Jobs:
         """Ask for a job's end; raise JobAlreadyFinishedError when it has ended."""
         return self._connection.request("POST", f"/v1/jobs/{job_id}:cancel")
 
+    def retry(self, job_id: str) -> Document:
+        """Submit a failed or cancelled job's spec again, as a new job."""
+        return self._connection.request("POST", f"/v1/jobs/{job_id}:retry", repeatable=False)
+
 
 class Models:
     """Models: versions, reports, aliases, predictions."""

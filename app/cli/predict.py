@@ -36,9 +36,7 @@ def read_rows(file: Path) -> list[Any]:
     from app.domain.errors import MalformedJsonError
 
     if file.suffix == ".npy":
-        import numpy as np
-
-        return list(np.load(file, allow_pickle=False).tolist())
+        return _read_array(file)
     try:
         value = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -49,6 +47,19 @@ def read_rows(file: Path) -> list[Any]:
     if not isinstance(rows, list):
         raise MalformedJsonError(f"{file} holds no array of rows.", hint='Write [row, …] or {"instances": [row, …]}.')
     return rows
+
+
+def _read_array(file: Path) -> list[Any]:
+    import numpy as np
+
+    from app.domain.errors import UnreadableFileError
+
+    try:
+        return list(np.load(file, allow_pickle=False).tolist())
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(
+            f"{file} cannot be read: {error}.", hint="Save plain numbers with numpy.save; objects are never unpickled."
+        ) from error
 
 
 def _print(answer: dict[str, Any]) -> None:

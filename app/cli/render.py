@@ -33,7 +33,8 @@ def print_error(error: LeanfuseError) -> None:
     from rich.markup import escape
 
     lines = [f"[bold red]{escape(error.title)}[/]", escape(error.detail)]
-    lines += [f"  {escape(field.pointer)}: {escape(field.detail)}" for field in error.errors]
+    told = [field for field in error.errors if field.detail not in error.detail]
+    lines += [f"  {escape(field.pointer)}: {escape(field.detail)}" for field in told]
     if error.hint:
         lines.append(f"[dim]hint:[/] {escape(error.hint)}")
     console(stderr=True).print("\n".join(lines), soft_wrap=True)
