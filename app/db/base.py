@@ -5,9 +5,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import JSON, CursorResult, Dialect, Float, MetaData, func, select
+from sqlalchemy import JSON, Dialect, Float, MetaData, func, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
@@ -99,8 +99,8 @@ def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str,
     if not rows:
         return 0
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    inserted = session.execute(insert(table).values(list(rows)).on_conflict_do_nothing())
-    return cast("CursorResult[Any]", inserted).rowcount
+    inserting = insert(table).values(list(rows)).on_conflict_do_nothing()
+    return len(session.execute(inserting.returning(*inspect(table).primary_key)).all())
 
 
 def exclude_others(session: Session, subject: str) -> None:

@@ -122,7 +122,7 @@ def versions_by_id(session: Session, ids: Sequence[str]) -> dict[str, VersionRow
 def specs_by_version(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return, by version id, the spec of the job that registered it."""
     chosen = select(ModelVersion.id, Job.spec).join(Job, Job.id == ModelVersion.job_id).where(ModelVersion.id.in_(ids))
-    return dict(session.execute(chosen).tuples().all())
+    return {row[0]: row[1] for row in session.execute(chosen)}
 
 
 def find_by_recipe(session: Session, recipe_digest: str) -> VersionRow | None:
