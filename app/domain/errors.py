@@ -72,6 +72,7 @@ LeanfuseError
        +- DeadlineExceededError
        +- OutOfMemoryError
        +- MethodNotApplicableError
+       +- CheckpointIncompatibleError
        +- NoGainError
 """
 
@@ -528,6 +529,13 @@ class MethodNotApplicableError(JobError):
 
     slug = "method-not-applicable"
     title = "The method cannot be applied here"
+
+
+class CheckpointIncompatibleError(JobError):
+    """A checkpoint was written by another training than the one that should go on from it."""
+
+    slug = "checkpoint-incompatible"
+    title = "The checkpoint belongs to another training"
 
 
 class NoGainError(JobError):
