@@ -62,7 +62,9 @@ def fused_answers(fusion: Fusion, answers: Mapping[str, NDArray[Any]], data: Dat
     if not data.classification:
         features = maths.stacking_features(answers["prediction"])
         return np.asarray(features @ fusion.kernel + fusion.bias, dtype=np.float64)
-    return maths.stacked_probabilities(answers["probabilities"], fusion.kernel, fusion.bias)
+    return maths.stacked_probabilities(
+        answers["probabilities"], fusion.kernel.astype(np.float64), fusion.bias.astype(np.float64)
+    )
 
 
 def needed_outputs(fusion: Fusion, data: Data) -> list[str]:

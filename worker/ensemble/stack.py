@@ -1,0 +1,144 @@
+"""Stacking: a meta-learner trained on answers that no member gave for rows that it had learned from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.errors import MethodNotApplicableError
+from app.domain.network import Network
+from app.domain.presets import build_network
+from app.domain.specs import EnsembleSpec, Stack, TrainingSpec, TrainSpec, job_spec_adapter
+from app.serving.runtime import predict_rows
+from worker.assignment import Assignment, VersionInput
+from worker.context import Context, Reporter
+from worker.ensemble.fusing import Fused, fused_product
+from worker.ensemble.members import answers_of, loss_of, registered_members
+from worker.ensemble.meta import FittedMeta, fit_classifier, fit_regression, fold_numbers
+from worker.learning import Lesson, engine_of, hard_rows, learn, plan_stage, start_of
+from worker.nn.objectives import Objective, plain_objective
+from worker.nn.training import Rows
+from worker.package import Product
+from worker.rows import Data, row_groups
+from worker.stages import Codec, Stages
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Say how a member is trained again on a part of the rows."""
+
+    network: Network
+    training: TrainingSpec
+    seed: int
+
+
+def fuse_stack(spec: EnsembleSpec, method: Stack, assignment: Assignment, context: Context, data: Data) -> Product:
+    """Train every member once per fold without the fold, fit the meta-learner on its answers for the fold, and fuse.
+
+    The members that are fused are the registered ones, which saw all train rows.
+    """
+    versions = assignment.references.get("members", ())
+    members = registered_members(versions, data)
+    recipes = [recipe_of(version, data) for version in versions]
+    folds = fold_numbers(
+        row_groups(data.hashes["train"]),
+        data.y["train"],
+        folds=method.folds,
+        seed=spec.seed,
+        stratified=data.classification,
+    )
+    held_out = out_of_fold(recipes, folds, context, data)
+    selection = answers_of([member.graph for member in members], data.x["selection"], data.output)
+    fit = fit_classifier if data.classification else fit_regression
+    meta = fit(held_out, data.y["train"], selection, data.y["selection"])
+    context.reporter.log(f"{spec.name}: meta-learner with penalty {meta.strength:g}")
+    notes = _notes(method, meta, held_out, data)
+    return fused_product(Fused("stack", members, meta.learner, notes), assignment, data)
+
+
+def recipe_of(version: VersionInput, data: Data) -> Recipe:
+    """Return how a registered version is trained; raise MethodNotApplicableError when it cannot be trained again."""
+    if version.training_recipe is None or "network.json" not in version.files:
+        raise MethodNotApplicableError(
+            f"{version.name}/{version.version} cannot be trained again on a part of the rows, which stacking needs.",
+            hint="Stack models that Leanfuse trained; fuse ensembles and imported models in parallel instead.",
+        )
+    spec = job_spec_adapter.validate_python(version.training_recipe)
+    if isinstance(spec, TrainSpec):
+        return Recipe(build_network(spec.architecture, data.dataset_schema), spec.training, spec.seed)
+    network = Network.model_validate_json(version.files["network.json"].read_bytes())
+    return Recipe(network, spec.training, spec.seed)
+
+
+def out_of_fold(recipes: list[Recipe], folds: NDArray[np.int64], context: Context, data: Data) -> NDArray[np.float64]:
+    """Return answers (members, train rows, outputs), each by a model that was trained without the row's fold."""
+    numbers = range(int(folds.max()) + 1)
+    kept = {number: int(np.count_nonzero(folds != number)) for number in numbers}
+    plan = [
+        plan_stage(_stage_name(place, number), recipe.training, kept[number])
+        for place, recipe in enumerate(recipes)
+        for number in numbers
+    ]
+    stages = Stages(context, plan)
+    answers = np.zeros((len(recipes), len(folds), data.dataset_schema.outputs))
+    for place, recipe in enumerate(recipes):
+        for number in numbers:
+            fold = _Fold(recipe, folds == number, data)
+            answers[place, fold.held_out] = stages.run(_stage_name(place, number), fold.answer, _answers_codec)
+    return answers
+
+
+def _stage_name(member: int, fold: int) -> str:
+    return f"member{member}-fold{fold}"
+
+
+@dataclass(frozen=True)
+class _Fold:
+    recipe: Recipe
+    held_out: NDArray[np.bool_]
+    data: Data
+
+    def answer(self, reporter: Reporter, resume: Path | None) -> NDArray[np.float64]:
+        """Train without the fold and answer for it."""
+        lesson = Lesson(
+            network=self.recipe.network,
+            rows=self._rows(),
+            objective=_objective(self.recipe, self.data),
+            training=self.recipe.training,
+            seed=self.recipe.seed,
+            start=start_of(self.recipe.network, self.data),
+        )
+        trained = learn(lesson, reporter, resume)
+        engine = engine_of(self.recipe.network, trained.weights)
+        return predict_rows(engine, self.data.x["train"][self.held_out], self.data.output).astype(np.float64)
+
+    def _rows(self) -> Rows:
+        return replace(hard_rows(self.data), chosen=np.flatnonzero(~self.held_out))
+
+
+def _objective(recipe: Recipe, data: Data) -> Objective:
+    return plain_objective(data.dataset_schema.task, label_smoothing=recipe.training.label_smoothing)
+
+
+def _save_answers(answers: NDArray[np.float64], directory: Path) -> None:
+    np.save(directory / "answers.npy", answers, allow_pickle=False)
+
+
+def _load_answers(directory: Path) -> NDArray[np.float64]:
+    answers: NDArray[np.float64] = np.load(directory / "answers.npy", allow_pickle=False)
+    return answers
+
+
+_answers_codec: Codec[NDArray[np.float64]] = Codec(_save_answers, _load_answers)
+
+
+def _notes(method: Stack, meta: FittedMeta, held_out: NDArray[np.float64], data: Data) -> dict[str, object]:
+    return {
+        "folds": method.folds,
+        "meta": method.meta if data.classification else "ridge",
+        "penalty": meta.strength,
+        "selection_loss": meta.selection_loss,
+        "fitted_on": "out-of-fold answers for the train rows; the penalty on the selection rows",
+        "out_of_fold_loss": [loss_of(answers, data.y["train"], data) for answers in held_out],
+    }

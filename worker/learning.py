@@ -1,0 +1,156 @@
+"""Train networks on a data set's rows and turn them into products: what every method that trains shares."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from app.domain.datasets import canonical_json
+from app.domain.models import Link
+from app.domain.network import Network, SizeLimits, statistics_weights, trace
+from app.domain.specs import TrainingSpec
+from app.serving.runtime import Engine, load_engine
+from worker.assignment import Assignment
+from worker.context import Reporter
+from worker.nn.architectures import build_model, extract_weights
+from worker.nn.export import check_parity, to_onnx
+from worker.nn.objectives import Objective
+from worker.nn.training import Rows, fit
+from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, write_weights
+from worker.rows import Array, Data, one_hot
+from worker.stages import Codec, Stage
+
+EXPORT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Hold a trained network's weights by "weights/variable" and one entry of figures per epoch."""
+
+    weights: dict[str, NDArray[Any]]
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Say what a network is to learn: from which targets, how, and from which start."""
+
+    network: Network
+    rows: Rows
+    objective: Objective
+    training: TrainingSpec
+    seed: int
+    start: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Single:
+    """Hold a trained network that becomes a version, and what the report should say of it."""
+
+    network: Network
+    trained: Trained
+    name: str
+    method: str
+    baselines: Sequence[Baseline]
+    notes: Mapping[str, Any]
+    links: tuple[Link, ...] = ()
+    directory: str = "model"
+    recipe_digest: str | None = None
+
+
+def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
+    """Train a network; the same lesson gives the same weights, whether it was interrupted or not."""
+    model = build_model(lesson.network, lesson.start, seed=lesson.seed)
+    history = fit(
+        model,
+        lesson.rows,
+        objective=lesson.objective,
+        training=lesson.training,
+        seed=lesson.seed,
+        reporter=reporter,
+        resume=resume,
+    )
+    return Trained(extract_weights(model), [dict(epoch) for epoch in history])
+
+
+def plan_stage(name: str, training: TrainingSpec, rows: int) -> Stage:
+    """Plan the training of one network on so many rows."""
+    return Stage(name, training.epochs, training.epochs * ceil(rows / training.batch_size))
+
+
+def hard_targets(data: Data, labels: Array) -> NDArray[np.float32]:
+    """Return what the plain objectives learn from: one-hot labels (rows, classes), or target numbers (rows, 1)."""
+    if data.classification:
+        return one_hot(np.asarray(labels), data.dataset_schema.outputs)
+    return np.asarray(labels, dtype=np.float32).reshape(-1, 1)
+
+
+def hard_rows(data: Data) -> Rows:
+    """Return the train and selection rows with their own labels as targets."""
+    return Rows(
+        data.x["train"],
+        hard_targets(data, data.y["train"]),
+        selection_x=data.x["selection"],
+        selection_targets=hard_targets(data, data.y["selection"]),
+    )
+
+
+def start_of(
+    network: Network, data: Data, weights: Mapping[str, NDArray[Any]] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Return start values: the statistics of the train rows, and weights that are known already."""
+    return {**statistics_weights(network, data.statistics), **(weights or {})}
+
+
+def engine_of(network: Network, weights: Mapping[str, NDArray[Any]]) -> Engine:
+    """Return an engine for trained weights, as they will be served."""
+    return load_engine(to_onnx(network, weights).SerializeToString())
+
+
+def single_product(single: Single, assignment: Assignment, data: Data) -> Product:
+    """Export, check against the trained model on real rows, measure and report."""
+    traced = trace(single.network, limits=SizeLimits(parameters=assignment.limits.parameters))
+    directory = assignment.output / single.directory
+    weights = single.trained.weights
+    write_weights(directory, single.network, weights)
+    graph = to_onnx(single.network, weights)
+    rows = np.asarray(data.x["selection"][:PARITY_ROWS])
+    model = build_model(single.network, weights, seed=assignment.seed)
+    difference = check_parity(model, graph, rows, tolerance=EXPORT_TOLERANCE)
+    onnx.save(graph, directory / "model.onnx")
+    draft = Draft(
+        directory=directory,
+        kind="single",
+        name=single.name,
+        method=single.method,
+        seed=assignment.seed,
+        recipe_digest=single.recipe_digest or assignment.recipe_digest,
+        parameters=traced.parameters,
+        macs=traced.macs,
+        weights_bytes=(directory / "weights.safetensors").stat().st_size,
+        parity={"rows": len(rows), "max_difference": difference},
+        baselines=single.baselines,
+        links=single.links,
+        notes=single.notes,
+        history=single.trained.history,
+    )
+    return finish(draft, assignment, data)
+
+
+def _save_trained(trained: Trained, directory: Path) -> None:
+    save_file(trained.weights, directory / "weights.safetensors")
+    (directory / "history.json").write_bytes(canonical_json(trained.history))
+
+
+def _load_trained(directory: Path) -> Trained:
+    return Trained(load_file(directory / "weights.safetensors"), json.loads((directory / "history.json").read_bytes()))
+
+
+trained_codec: Codec[Trained] = Codec(_save_trained, _load_trained)

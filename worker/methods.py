@@ -1,0 +1,89 @@
+"""Do what a job spec asks: one function per method, each from an assignment to products."""
+
+from app.domain.presets import build_network
+from app.domain.specs import (
+    Convolve,
+    Distill,
+    EnsembleSpec,
+    OptimizeSpec,
+    Parallel,
+    Serial,
+    ShareWeights,
+    Stack,
+    TrainSpec,
+)
+from worker.assignment import Assignment
+from worker.context import Context
+from worker.ensemble.parallel import fuse_parallel
+from worker.ensemble.serial import fuse_serially
+from worker.ensemble.stack import fuse_stack
+from worker.learning import (
+    Lesson,
+    Single,
+    hard_rows,
+    learn,
+    plan_stage,
+    single_product,
+    start_of,
+    trained_codec,
+)
+from worker.nn.objectives import plain_objective
+from worker.optimize.convolve import convolve_parent
+from worker.optimize.distill import distill
+from worker.optimize.share_weights import share_weights
+from worker.package import Product, simplest
+from worker.rows import Data, open_data
+from worker.stages import Stages
+
+
+def run(assignment: Assignment, context: Context) -> list[Product]:
+    """Do the job; the job's own version comes last, after versions of members that were trained on the way.
+
+    Raise Stopped when the reporter asked for it, JobError when the method cannot do what was asked.
+    """
+    data = open_data(assignment.dataset)
+    match assignment.spec:
+        case TrainSpec() as spec:
+            return [train(spec, assignment, context, data)]
+        case OptimizeSpec() as spec:
+            return [_optimize(spec, assignment, context, data)]
+        case EnsembleSpec() as spec:
+            return _fuse(spec, assignment, context, data)
+
+
+def train(spec: TrainSpec, assignment: Assignment, context: Context, data: Data) -> Product:
+    """Train one network from scratch."""
+    network = build_network(spec.architecture, data.dataset_schema)
+    lesson = Lesson(
+        network=network,
+        rows=hard_rows(data),
+        objective=plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing),
+        training=spec.training,
+        seed=spec.seed,
+        start=start_of(network, data),
+    )
+    stages = Stages(context, [plan_stage("training", spec.training, len(data.y["train"]))])
+    trained = stages.run("training", lambda *state: learn(lesson, *state), trained_codec)
+    notes = {"architecture": spec.architecture.model_dump(mode="json")}
+    single = Single(network, trained, spec.name, "train", [simplest(data)], notes)
+    return single_product(single, assignment, data)
+
+
+def _optimize(spec: OptimizeSpec, assignment: Assignment, context: Context, data: Data) -> Product:
+    match spec.method:
+        case ShareWeights() as method:
+            return share_weights(spec, method, assignment, context, data)
+        case Convolve() as method:
+            return convolve_parent(spec, method, assignment, context, data)
+        case Distill() as method:
+            return distill(spec, method, assignment, context, data)
+
+
+def _fuse(spec: EnsembleSpec, assignment: Assignment, context: Context, data: Data) -> list[Product]:
+    match spec.method:
+        case Parallel() as method:
+            return [fuse_parallel(spec, method, assignment, context, data)]
+        case Serial() as method:
+            return fuse_serially(spec, method, assignment, context, data)
+        case Stack() as method:
+            return [fuse_stack(spec, method, assignment, context, data)]

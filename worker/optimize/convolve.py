@@ -1,0 +1,82 @@
+"""Convolving as a method: rewrite the parent, start from its weights, and let it teach what has no start."""
+
+from typing import Any
+
+from app.domain.network import trace
+from app.domain.specs import Convolve, OptimizeSpec
+from worker.assignment import Assignment
+from worker.context import Context
+from worker.learning import (
+    Lesson,
+    Single,
+    hard_rows,
+    learn,
+    plan_stage,
+    single_product,
+    start_of,
+    trained_codec,
+)
+from worker.nn.objectives import Objective, plain_objective
+from worker.nn.training import Rows
+from worker.optimize.convolution import Convolved, convolve
+from worker.optimize.parents import Parent, baseline_of, link_to, read_parent, size_notes
+from worker.optimize.rewriting import carry_over, check
+from worker.optimize.share_weights import figures_before
+from worker.optimize.teaching import teach
+from worker.package import Product
+from worker.rows import Data
+from worker.stages import Stages
+
+# What has no start of its own learns from the labels and the parent in equal parts, at a mild temperature.
+TEMPERATURE, ALPHA = 2.0, 0.5
+
+
+def convolve_parent(
+    spec: OptimizeSpec, method: Convolve, assignment: Assignment, context: Context, data: Data
+) -> Product:
+    """Replace structure of the parent by cheaper convolution and fine-tune, or distil where weights are missing."""
+    parent = read_parent(assignment, data)
+    convolved = convolve(parent.network, parent.weights, to=method.to, width=method.width)
+    traced = check(convolved.network, method="Convolving", parameters=assignment.limits.parameters)
+    kept, new = carry_over(convolved.start, traced)
+    start = start_of(convolved.network, data, kept)
+    rows, objective = _lesson_of(spec, parent, new, data)
+    lesson = Lesson(convolved.network, rows, objective, spec.training, spec.seed, start)
+    stages = Stages(context, [plan_stage("training", spec.training, len(data.y["train"]))])
+    trained = stages.run("training", lambda *state: learn(lesson, *state), trained_codec)
+    notes = _notes(method, parent, convolved, new)
+    if not new:
+        notes["before_fine_tuning"] = figures_before(convolved.network, start, data)
+    single = Single(
+        convolved.network,
+        trained,
+        spec.name,
+        "convolve",
+        [baseline_of(parent.version, data, role="parent")],
+        notes,
+        links=(link_to(parent.version, "parent"),),
+    )
+    return single_product(single, assignment, data)
+
+
+def _lesson_of(spec: OptimizeSpec, parent: Parent, new: list[str], data: Data) -> tuple[Rows, Objective]:
+    if new:
+        teaching = teach(parent.version, data, temperature=TEMPERATURE, alpha=ALPHA)
+        return teaching.rows, teaching.objective
+    return hard_rows(data), plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing)
+
+
+def _notes(method: Convolve, parent: Parent, convolved: Convolved, new: list[str]) -> dict[str, Any]:
+    old, now = trace(parent.network), trace(convolved.network)
+    return {
+        "to": method.to,
+        "replaced": convolved.replaced,
+        "kept_as_they_were": convolved.kept,
+        "parent": size_notes(parent.version),
+        "parameters_before": old.parameters,
+        "parameters_after": now.parameters,
+        "macs_before": old.macs,
+        "macs_after": now.macs,
+        "started_at_random": new,
+        "learned_from": "the labels and the parent's probabilities" if new else "the labels",
+    }
