@@ -27,6 +27,7 @@ def configure_logging(log_format: LogFormat = "auto", *, level: str = "info") ->
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plugin
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -93,6 +93,10 @@ class CeleryHinter:
             return False
         return True
 
+    def rested(self) -> None:
+        """End the rest after a failure, to try the broker at once."""
+        self._rest_until = 0.0
+
     def close(self) -> None:
         """Close the connection."""
         with contextlib.suppress(OSError):

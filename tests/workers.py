@@ -182,14 +182,19 @@ def running(command: list[str], settings: Settings, *, name: str) -> Iterator[su
     path = settings.home / f"{name}-{new_id()}.log"
     with path.open("wb") as log:
         process = subprocess.Popen(
-            command, env=environment(settings), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment(settings),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         yield process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         print(f"--- {name} {process.pid}, exit {process.returncode}\n{path.read_text(errors='replace')}")
 
 

@@ -162,6 +162,7 @@ class Attempt:
             return
         with contextlib.suppress(OSError):
             shutil.rmtree(message.path)
+        self.keeper.reached(message.step)
         if not self._record(message.step, content, sha256):
             self._stop("fenced", grace_seconds=0.0)
 

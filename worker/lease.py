@@ -37,6 +37,7 @@ class LeaseKeeper:
         lease: Lease,
         *,
         timing: Timing,
+        step: int,
         tell: Callable[[Heartbeat], None],
         wake: Callable[[], None],
     ) -> None:
@@ -47,7 +48,7 @@ class LeaseKeeper:
         self._wake = wake
         self._lock = threading.Lock()
         self._events: list[NewEvent] = []
-        self._step, self._total_steps = 0, 0
+        self._step, self._total_steps = step, 0
         self._percent = -1
         self._phase: Phase = "preparing"
         self._news = False
@@ -65,6 +66,11 @@ class LeaseKeeper:
                 self._percent = percent
                 self._events.append(NewEvent("progress", {"step": step, "total_steps": total_steps}))
             self._hurry(0.0 if first else _NEWS_SECONDS)
+
+    def reached(self, step: int) -> None:
+        """Note a step that is certain, as a checkpoint's is, though no progress told it."""
+        with self._lock:
+            self._step = max(self._step, step)
 
     def phase(self, phase: Phase) -> None:
         """Note what the attempt does now."""

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.db.attempts import ClaimedJob, SavedState
 from app.db.datasets import dataset_by_id
-from app.db.finish import NewVersion
 from app.db.jobs import get_job
+from app.db.registering import NewVersion
 from app.db.registry import VersionRow, resolve, versions_by_id
 from app.db.session import Sessions, reading
 from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of

@@ -106,6 +106,7 @@ class Supervisor:
             self._sessions,
             job.lease,
             timing=self._settings.timing,
+            step=job.step,
             tell=self._listener(trainer),
             wake=self._database.wake,
         )

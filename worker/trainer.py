@@ -239,6 +239,7 @@ def _claim_stdout() -> BinaryIO:
 
 
 def fingerprint(path: Path) -> FileRef:
+    """Make a file durable and name it by content."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return FileRef(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size_bytes=file.tell())
