@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from app.domain import fusion as maths
 from app.domain.datasets import canonical_json
@@ -76,6 +77,8 @@ def _write(fused: Fused, directory: Path, data: Data) -> dict[str, Any]:
     graph = fuse([onnx.load(member.graph) for member in fused.members], fused.fusion)
     onnx.save(graph, directory / "model.onnx")
     (directory / "recipe.json").write_bytes(canonical_json(_recipe(fused)))
+    if isinstance(fused.fusion, MetaLearner):
+        save_file({"kernel": fused.fusion.kernel, "bias": fused.fusion.bias}, directory / "weights.safetensors")
     return _check_parity(fused, directory / "model.onnx", data)
 
 
@@ -113,10 +116,7 @@ def _recipe(fused: Fused) -> dict[str, Any]:
         }
         for member, weight in zip(fused.members, weights, strict=True)
     ]
-    recipe: dict[str, Any] = {"method": fused.method, "members": members}
-    if isinstance(fused.fusion, MetaLearner):
-        recipe["meta_learner"] = {"kernel": fused.fusion.kernel.tolist(), "bias": fused.fusion.bias.tolist()}
-    return recipe
+    return {"method": fused.method, "members": members}
 
 
 def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: Assignment, data: Data) -> Draft:

@@ -1,5 +1,6 @@
 """Let groups of equal layers use one variable each: the rewriting, without any training."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +20,8 @@ Groups = Mapping[str, Sequence[str]]
 def find_groups(network: Network, groups: int | Sequence[Sequence[str]]) -> dict[str, list[str]]:
     """Return the weights names that are to become one, by the name that they will share.
 
-    A number splits layers of one type whose variables have equal shapes, in order, into that many groups; the answer
-    layer keeps its own. Normalization stays per position: its statistics differ with depth.
+    A number splits layers of one type and equal shapes at the same place of repeated blocks, in order, into that many
+    groups; the answer layer keeps its own. Normalization stays per position: its statistics differ with depth.
     """
     found = _by_name(network, groups) if not isinstance(groups, int) else _by_shape(network, groups)
     if not found:
@@ -57,14 +58,25 @@ def merge(weights: Weights, groups: Groups) -> dict[str, NDArray[Any]]:
 
 
 def _by_shape(network: Network, groups: int) -> list[list[str]]:
+    """Split equal layers: first those at the same place of repeated blocks (ALBERT), else all of equal shapes."""
+    return _split(network, groups, by_place=True) or _split(network, groups, by_place=False)
+
+
+def _split(network: Network, groups: int, *, by_place: bool) -> list[list[str]]:
     shapes = trace(network).variables
     alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for layer in distinct(network.layers[:-1]):
         own = _variables(shapes, layer)
         if own and _may_share(layer) and layer.weights_name != network.layers[-1].weights_name:
-            alike[(layer.type, tuple(sorted(own.items())))].append(layer.weights_name)
+            place = _place(layer.weights_name) if by_place else None
+            alike[(layer.type, place, tuple(sorted(own.items())))].append(layer.weights_name)
     parts = (np.array_split(np.array(names), min(groups, len(names))) for names in alike.values())
     return [part.tolist() for split in parts for part in split if len(part) > 1]
+
+
+def _place(name: str) -> str:
+    """Return a name without its first number: `block3_conv1` and `block4_conv1` stand at one place of their blocks."""
+    return re.sub(r"\d+", "", name, count=1)
 
 
 def _by_name(network: Network, groups: Sequence[Sequence[str]]) -> list[list[str]]:
