@@ -55,8 +55,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(chosen, metrics),
         generate_unique_id_function=lambda route: route.name,
     )
-    app.include_router(system.router)
-    app.include_router(v1.make_router())
+    for router in (system.router, *v1.ROUTERS):
+        app.include_router(router)
     system.install_static(app)
     install_handlers(app)
     install_openapi(app)

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.domain import errors
 from app.domain.errors import LeanfuseError
+from app.logging import get_logger
 from app.metrics import Metrics
 
+log = get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 # Swagger UI sets inline styles and draws its icons from data URLs; scripts come from files only.
@@ -72,10 +75,13 @@ class Gate:
         body = _Body(receive, limit)
         try:
             await self._app(scope, body.receive, answer.send)
-        except errors.PayloadTooLargeError as too_large:
+        except ClientDisconnect:
+            return  # nobody is left to be answered
+        except Exception as unexpected:
             if answer.started:
                 raise
-            await self._refuse(too_large, scope, receive, answer)
+            log.exception("request_failed", path=scope["path"], request_id=answer.request_id)
+            await self._refuse(_as_problem(unexpected), scope, receive, answer)
 
     def _limit(self, scope: Scope) -> int:
         uploads = scope["method"] == "POST" and scope["path"] == "/v1/datasets"
@@ -140,6 +146,13 @@ class _Answer:
         yield "Content-Security-Policy", _PAGE_POLICY if self._path == "/docs" else _POLICY
         if not self._path.startswith(("/static/", "/v1/")):
             yield "Cache-Control", "no-store"
+
+
+def _as_problem(unexpected: Exception) -> LeanfuseError:
+    """Keep what went wrong inside to the log: paths, statements and names are no client's business."""
+    if isinstance(unexpected, LeanfuseError):
+        return unexpected
+    return LeanfuseError("The request could not be answered.", hint="Tell the operator the request id.")
 
 
 def _request_id(headers: Headers) -> str:

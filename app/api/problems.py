@@ -14,9 +14,7 @@ from starlette.exceptions import HTTPException
 from app.domain import errors
 from app.domain.errors import LeanfuseError
 from app.domain.explain import explain_parameters, explain_validation
-from app.logging import get_logger
 
-log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
 
@@ -86,12 +84,11 @@ def documented(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Let every exception leave as a problem."""
+    """Let every expected exception leave as a problem; the gate answers for the unexpected."""
     app.add_exception_handler(LeanfuseError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(ValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
-    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 def _answer(request: Request, error: Exception) -> JSONResponse:
@@ -99,12 +96,6 @@ def _answer(request: Request, error: Exception) -> JSONResponse:
     # TensorFlow Serving's clients read `error`; ours read the rest.
     extra = {"error": mapped.detail} if request.url.path.endswith(":predict") else {}
     return problem_response(mapped, request_id_of(request), headers=headers, extra=extra)
-
-
-def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("request_failed", path=request.url.path, request_id=request_id_of(request), exc_info=error)
-    hidden = LeanfuseError("The request could not be answered.", hint="Tell the operator the request id.")
-    return problem_response(hidden, request_id_of(request))
 
 
 def request_id_of(request: Request) -> str:
@@ -121,7 +112,7 @@ def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, s
         return explain_parameters(error.errors()), {}
     if isinstance(error, ValidationError):
         return explain_validation(error.errors(include_url=False)), {}
-    return _map_http(request, cast(HTTPException, error))
+    return _map_http(request, cast("HTTPException", error))
 
 
 def _map_http(request: Request, error: HTTPException) -> tuple[LeanfuseError, dict[str, str]]:

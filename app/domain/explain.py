@@ -37,6 +37,7 @@ _PRECEDENCE: tuple[type[InvalidInputError], ...] = (
     errors.OutOfRangeError,
     errors.InvalidRequestError,
 )
+# A body of a megabyte can be wrong in ten thousand places; naming some of them must not take longer than the rest.
 _MOST_ERRORS = 50
 
 
@@ -62,7 +63,14 @@ def explain_validation(found: Sequence[ErrorDetails], schema: Schema | None = No
         found: What `ValidationError.errors()` gave.
         schema: JSON Schema of the body; with it, messages tell the allowed range and the nearest field.
     """
-    return _combine([_explain(item, schema or {}) for item in found])
+    telling = [item for item in found[: 2 * _MOST_ERRORS] if not _is_aftermath(item)]
+    return _combine([_explain(item, schema or {}) for item in telling])
+
+
+def _is_aftermath(item: ErrorDetails) -> bool:
+    """Tell whether a list was called too short only because its items were wrong, so that none was counted."""
+    shortest = item.get("ctx", {}).get("min_length", 0)
+    return item["type"] == "too_short" and isinstance(item["input"], list) and len(item["input"]) >= shortest
 
 
 def explain_parameters(found: Sequence[Any]) -> InvalidInputError:

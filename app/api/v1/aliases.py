@@ -19,7 +19,7 @@ from app.domain import errors
 from app.domain.datasets import Value
 from app.domain.names import Reference
 
-router = APIRouter(tags=["models"])
+router = APIRouter(prefix="/v1", tags=["models"])
 IfMatch = Annotated[str, Header(max_length=200, description="Digest of the version that the alias must name now.")]
 
 

@@ -58,11 +58,17 @@ def _member_output(manifest: VersionManifest) -> str:
 def _uncertainty(manifest: VersionManifest, fused: Array, parts: list[Array], suffix: str) -> dict[str, Array]:
     weights = member_weights(manifest)
     if manifest.task == "regression":
-        found = fusion.spread(np.stack(parts).astype(np.float64), weights) if parts else None
-        return {"deviation": found.deviation, "lowest": found.lowest, "highest": found.highest} if found else {}
-    if parts and suffix == "probabilities":
-        return dict(fusion.uncertainty(np.stack(parts).astype(np.float64), weights)._asdict())
-    return {"entropy": fusion.uncertainty(fused[np.newaxis].astype(np.float64)).entropy}
+        spread = fusion.spread(np.stack(parts).astype(np.float64), weights) if parts else None
+        return {"deviation": spread.deviation, "lowest": spread.lowest, "highest": spread.highest} if spread else {}
+    entropy = {"entropy": fusion.uncertainty(fused[np.newaxis].astype(np.float64)).entropy}
+    if not parts or suffix != "probabilities":
+        return entropy
+    found: dict[str, Array] = dict(fusion.uncertainty(np.stack(parts).astype(np.float64), weights)._asdict())
+    if weights is None:
+        # A meta-learner's answer is no mean of its members', so what they share cannot be split off.
+        del found["mutual_information"]
+        return found | entropy
+    return found
 
 
 def member_weights(manifest: VersionManifest) -> Array | None:

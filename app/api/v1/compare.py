@@ -12,7 +12,7 @@ from app.domain.models import Metrics
 from app.domain.names import NAME_PATTERN
 from app.domain.pareto import pareto_front
 
-router = APIRouter(tags=["models"])
+router = APIRouter(prefix="/v1", tags=["models"])
 Cost = Literal["latency", "bytes", "parameters", "macs"]
 Quality = Literal["accuracy", "nll", "rmse"]
 _COSTS: Mapping[Cost, Callable[[Metrics], float]] = {
@@ -74,7 +74,7 @@ def _loss(row: VersionRow, y: Quality) -> float:
     return -value if y == "accuracy" else value
 
 
-def _entry(row: VersionRow, pareto: bool) -> Entry:  # noqa: FBT001 - reads plainly in the one call
+def _entry(row: VersionRow, pareto: bool) -> Entry:
     metrics = row.manifest.metrics
     return Entry(
         name=row.name,

@@ -29,7 +29,7 @@ from app.domain.datasets import DatasetManifest, RowSet
 from app.domain.errors import FieldError
 from app.domain.explain import explain_validation
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(prefix="/v1", tags=["datasets"])
 _MULTIPART = re.compile(r"multipart/form-data\s*;.*", re.IGNORECASE)
 _MOST_NUMBERS = 2_000_000
 _options: TypeAdapter[IngestOptions] = TypeAdapter(IngestOptions)

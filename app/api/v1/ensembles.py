@@ -17,7 +17,7 @@ from app.db.session import reading
 from app.domain import errors
 from app.domain.names import Reference
 
-router = APIRouter(tags=["ensembles"])
+router = APIRouter(prefix="/v1", tags=["ensembles"])
 _RECIPE = "recipe.json"
 
 

@@ -17,7 +17,7 @@ from app.db.tables import JobEvent
 from app.domain import errors
 from app.domain.errors import InvalidRequestError, UnavailableError
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"])
 _LOOK_SECONDS = 0.2
 _RECONNECT_MILLISECONDS = 1000
 

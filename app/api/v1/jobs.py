@@ -28,7 +28,7 @@ from app.domain.jobs import TERMINAL_STATES, State
 from app.domain.specs import JobSpec, job_spec_adapter
 from app.domain.validation import parse_job_spec
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"])
 _FILTERS = frozenset({"state", "kind", "name", "parent_id", "children"})
 _LONGEST_WAIT_SECONDS = 60.0
 _LOOK_SECONDS = 0.2

@@ -33,7 +33,7 @@ from app.domain.models import VersionKind
 from app.domain.names import Reference
 from app.domain.specs import TagText
 
-router = APIRouter(tags=["models"])
+router = APIRouter(prefix="/v1", tags=["models"])
 REPORT = "report.json"
 _TENSORFLOW_TYPES = {"float32": "DT_FLOAT", "uint8": "DT_UINT8"}
 IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]

@@ -17,7 +17,7 @@ from app.domain.explain import suggest
 from app.domain.names import Reference
 from app.serving.inputs import inputs_to_rows, instances_to_rows
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(prefix="/v1", tags=["predictions"])
 # What TensorFlow Serving's own examples send: `curl -d` says it is a form, other clients say nothing.
 _MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "")
 _FIELDS = frozenset({"instances", "inputs", "signature_name", "members", "weights", "uncertainty"})

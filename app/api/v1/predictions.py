@@ -23,7 +23,7 @@ from app.domain.models import VersionManifest
 from app.domain.names import NAME_PATTERN, Reference
 from app.serving.inputs import texts_to_rows
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(prefix="/v1", tags=["predictions"])
 _MOST_ROWS = 1000
 _DOCUMENTED: dict[str, Any] = {
     "responses": {

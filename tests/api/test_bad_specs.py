@@ -1,0 +1,136 @@
+"""A wrong job spec is answered with the exact problem before anything is written."""
+
+# ruff: noqa: E501 - the table reads best with one case a line
+
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from starlette.testclient import TestClient
+
+from app.db.tables import ModelVersion
+from tests.api.builders import Registry, assert_problem
+
+CNN = {"architecture": {"type": "cnn", "filters": [4]}}
+
+
+def train(**changes: Any) -> dict[str, Any]:
+    return {"kind": "train", "name": "new", "dataset": "pets", "architecture": {"type": "mlp"}, **changes}
+
+
+def optimize(**method: Any) -> dict[str, Any]:
+    return {"kind": "optimize", "name": "new", "dataset": "pets", "method": method}
+
+
+def fuse(*members: Any, **method: Any) -> dict[str, Any]:
+    chosen = {"method": "parallel", "members": list(members), **method}
+    return {"kind": "ensemble", "name": "new", "dataset": "pets", "method": chosen, "training": {"batch_size": 4}}
+
+
+def graph(*layers: dict[str, Any]) -> dict[str, Any]:
+    return train(architecture={"type": "graph", "layers": list(layers)}, training={"batch_size": 4})
+
+
+def small(**training: Any) -> dict[str, Any]:
+    return {"batch_size": 4, **training}
+
+
+CASES: list[tuple[str, dict[str, Any], int, str, str]] = [
+    ("an unknown kind", train(kind="brew"), 422, "unknown-component", "/kind"),
+    ("no kind", {"name": "new"}, 422, "invalid-request", "/kind"),
+    ("an unknown architecture", train(architecture={"type": "cn"}), 422, "unknown-component", "/architecture/type"),
+    ("an unknown layer", graph({"type": "lambda", "name": "f"}), 422, "unknown-component", "/architecture/layers/0/type"),
+    ("an unknown optimizer", train(training={"optimizer": {"type": "adamx"}}), 422, "unknown-component", "/training/optimizer/type"),
+    ("an unknown method", optimize(method="shrink"), 422, "unknown-component", "/method/method"),
+    ("an unknown data set", train(dataset="pest"), 422, "dataset-not-found", "/dataset"),
+    ("text layers on images", train(architecture={"type": "textcnn"}, training=small()), 422, "shape-mismatch", "/architecture"),
+    ("0 epochs", train(training={"epochs": 0}), 422, "out-of-range", "/training/epochs"),
+    ("-1 epochs", train(training={"epochs": -1}), 422, "out-of-range", "/training/epochs"),
+    ("a billion epochs", train(training={"epochs": 10**9}), 422, "out-of-range", "/training/epochs"),
+    ("a batch of 0", train(training={"batch_size": 0}), 422, "out-of-range", "/training/batch_size"),
+    ("a batch beyond the rows", train(training={"batch_size": 13}), 422, "out-of-range", "/training/batch_size"),
+    ("a learning rate of 0", train(training={"optimizer": {"type": "adam", "learning_rate": 0}}), 422, "out-of-range", "/training/optimizer/learning_rate"),
+    ("a learning rate of 11", train(training={"optimizer": {"type": "adam", "learning_rate": 11}}), 422, "out-of-range", "/training/optimizer/learning_rate"),
+    ("all units dropped", train(architecture={"type": "mlp", "dropout": 1.0}), 422, "out-of-range", "/architecture/dropout"),
+    ("true for a number", train(training={"epochs": True}), 422, "invalid-request", "/training/epochs"),
+    ("text for a number", train(training={"epochs": "3"}), 422, "invalid-request", "/training/epochs"),
+    ("a billion units", train(architecture={"type": "mlp", "hidden": [10**9]}, training=small()), 422, "model-too-large", "/architecture"),
+    ("Dense(10**9)", graph({"type": "flatten", "name": "f"}, {"type": "dense", "name": "d", "units": 10**9}), 422, "model-too-large", "/architecture"),
+    ("10,000 layers", graph(*({"type": "flatten", "name": f"a{index}"} for index in range(10_000))), 422, "model-too-large", "/architecture"),
+    ("a convolution to nothing", graph({"type": "conv2d", "name": "c", "filters": 2, "kernel_size": 3, "padding": "valid"}), 422, "invalid-architecture", "/architecture"),
+    ("10,000 wrong layers", graph(*({"type": "flatten", "nane": "a"} for _ in range(10_000))), 422, "unknown-field", "/architecture/layers/0/nane"),
+    ("a cycle", graph({"type": "dense", "name": "a", "units": 3, "inputs": ["a"]}), 422, "invalid-architecture", "/architecture"),
+    ("Python code", train(architecture={"type": "mlp", "custom_objects": "os.system"}), 422, "unknown-field", "/architecture/custom_objects"),
+    ("a callback", train(training={"callbacks": ["x.y.Z"]}), 422, "unknown-field", "/training/callbacks"),
+    ("a webhook", train(webhook_url="http://169.254.169.254/"), 422, "unknown-field", "/webhook_url"),
+    ("an unknown teacher", optimize(method="distill", teacher="nobody", student={"type": "mlp"}), 422, "reference-not-found", "/method/teacher"),
+    ("an unknown alias", optimize(method="convolve", parent="pets-cnn@nobody"), 422, "reference-not-found", "/method/parent"),
+    ("an unknown version", optimize(method="convolve", parent="pets-cnn/9"), 422, "reference-not-found", "/method/parent"),
+    ("a version that is none", optimize(method="convolve", parent="pets-cnn/x"), 422, "invalid-name", "/method/parent"),
+    ("a teacher of another shape", optimize(method="distill", teacher="mini-cnn", student={"type": "mlp"}), 422, "shape-mismatch", "/method/teacher"),
+    ("layers of an ensemble", optimize(method="convolve", parent="pets-duo"), 422, "invalid-request", "/method/parent"),
+    ("neither parent nor architecture", optimize(method="share_weights"), 422, "invalid-request", "/method"),
+    ("0 members", fuse(), 422, "invalid-ensemble", "/method/members"),
+    ("1,000 members", fuse(*[CNN] * 1000), 422, "invalid-ensemble", "/method/members"),
+    ("a member that is no model", fuse({"model": "nobody"}), 422, "reference-not-found", "/method/members/0/model"),
+    ("a member of another shape", fuse(CNN, {"model": "mini-cnn"}), 422, "shape-mismatch", "/method/members/1/model"),
+    ("an ensemble of itself", {**fuse({"model": "pets-duo"}), "name": "pets-duo"}, 422, "invalid-ensemble", "/method/members/0/model"),
+    ("a stacked ensemble", fuse(CNN, {"model": "pets-duo"}, method="stack"), 422, "invalid-ensemble", "/method/members/1/model"),
+    ("weights of 0", fuse(CNN, CNN, weights=[0, 0]), 422, "invalid-ensemble", "/method"),
+    ("a negative weight", fuse(CNN, CNN, weights=[1, -1]), 422, "invalid-ensemble", "/method/weights/1"),
+    ("too few weights", fuse(CNN, CNN, weights=[1]), 422, "invalid-ensemble", "/method"),
+    ("an unknown weighting", fuse(CNN, weights="convecs"), 422, "unknown-component", "/method/weights"),
+    ("a broken member", fuse({"architecture": {"type": "cnn", "filterz": [4]}}), 422, "unknown-field", "/method/members/0/architecture/filterz"),
+    ("a member too large", fuse(CNN, {"architecture": {"type": "mlp", "hidden": [10**8]}}), 422, "model-too-large", "/method/members/1/architecture"),
+    ("a name too long for its members", {**fuse(CNN), "name": "n" * 62}, 422, "invalid-name", "/name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "slug", "pointer"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs?validate_only=true"])
+def test_a_wrong_spec_is_refused(
+    refusing: TestClient, path: str, spec: dict[str, Any], code: int, slug: str, pointer: str
+) -> None:
+    problem = assert_problem(refusing.post(path, json=spec), code, slug)
+    assert problem["errors"][0]["pointer"] == pointer
+    assert problem["errors"][0]["type"] == slug
+
+
+@pytest.mark.parametrize(
+    ("spec", "help_text"),
+    [
+        (train(training={"epochs": -1}), "at least 1 and at most 10,000"),
+        (train(architecture={"type": "cn"}), "Did you mean `cnn`?"),
+        (train(dataset="pest"), "Did you mean `pets`?"),
+        (train(architecture={"type": "mlp", "hiden": [3]}), "Did you mean `hidden`?"),
+        (train(training={"batch_size": 13}), "at most 12"),
+        (train(name="A"), "1 to 63 of a-z"),
+        (train(kind="brew"), "Allowed: train, optimize, ensemble."),
+    ],
+)
+def test_a_refusal_says_how_to_mend_it(refusing: TestClient, spec: dict[str, Any], help_text: str) -> None:
+    assert help_text in refusing.post("/v1/jobs", json=spec).json()["hint"]
+
+
+def test_both_shapes_are_named(refusing: TestClient) -> None:
+    spec = optimize(method="distill", teacher="mini-cnn", student={"type": "mlp"})
+    detail = refusing.post("/v1/jobs", json=spec).json()["detail"]
+    assert "[3, 3, 1]" in detail
+    assert "[2, 2, 1]" in detail
+
+
+def test_several_wrong_fields_are_all_named(refusing: TestClient) -> None:
+    spec = train(training={"epochs": -1, "batch_size": 0}, architecture={"type": "mlp", "dropout": 2})
+    problem = refusing.post("/v1/jobs", json=spec).json()
+    pointers = {error["pointer"] for error in problem["errors"]}
+    assert pointers == {"/training/epochs", "/training/batch_size", "/architecture/dropout"}
+
+
+def test_a_member_that_can_no_longer_serve_is_refused(client: TestClient, registry: Registry) -> None:
+    registry.add_dataset()
+    version_id = registry.add_model("pets-cnn")
+    with registry.sessions.begin() as session:
+        session.execute(update(ModelVersion).where(ModelVersion.id == version_id).values(state="corrupted"))
+    assert_problem(client.post("/v1/jobs", json=fuse({"model": "pets-cnn/1"})), 422, "reference-not-found")

@@ -1,0 +1,92 @@
+"""The OpenAPI document is complete, and its examples work when they are sent."""
+
+from typing import Any
+
+import jsonschema
+import pytest
+from starlette.testclient import TestClient
+
+from app.api.v1.examples import JOB_SPECS
+from tests.api.conftest import Refusing
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def document(shared: Refusing) -> dict[str, Any]:
+    found: dict[str, Any] = shared.client.get("/openapi.json").json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, found) for path, item in document["paths"].items() for method, found in item.items()]
+
+
+def test_every_operation_has_its_own_id_a_summary_a_tag_and_a_description(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(ids) == len(set(ids))
+    for path, method, operation in operations(document):
+        assert method in METHODS
+        for member in ("summary", "tags", "description"):
+            assert operation[member], f"{method} {path} has no {member}"
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("$ref"), str):
+                target: Any = document
+                for part in node["$ref"].removeprefix("#/").split("/"):
+                    target = target[part]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+
+
+def test_every_problem_is_described_as_one(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        for code, response in operation["responses"].items():
+            if int(code) >= 400 and response.get("content"):
+                assert set(response["content"]) == {"application/problem+json"}, f"{method} {path} {code}"
+
+
+def test_every_body_has_an_example_that_fits_its_schema(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        for media_type, described in content.items():
+            if media_type != "application/json":
+                continue
+            assert described["examples"], f"{method} {path}"
+            schema = {**described["schema"], "components": document["components"]}
+            for example in described["examples"].values():
+                jsonschema.validate(example["value"], schema)
+
+
+@pytest.mark.parametrize("name", JOB_SPECS)
+def test_an_example_is_accepted_when_it_is_sent(client: TestClient, registry: Any, name: str) -> None:
+    registry.add_dataset("digits", shape=(8, 8, 1), rows=200)
+    registry.add_model("digits-cnn", dataset="digits")
+    answer = client.post("/v1/jobs", json=JOB_SPECS[name])
+    assert answer.status_code == 202, answer.text
+
+
+def test_every_path_of_the_service_is_in_the_document(document: dict[str, Any]) -> None:
+    expected = {
+        "/v1/datasets",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/events",
+        "/v1/jobs/{job_id}:cancel",
+        "/v1/models/{name}:predict",
+        "/v1/models/{name}/versions/{version}:predict",
+        "/v1/models/{name}/labels/{alias}:predict",
+        "/v1/ensembles/{name}/predictions",
+        "/v1/models/{name}/predictions",
+        "/v1/compare",
+        "/problems/{slug}",
+    }
+    assert expected <= set(document["paths"])
