@@ -166,7 +166,7 @@ def _print(results: Sequence[Result], checks: Sequence[Check], predictions: Sequ
     for check in checks:
         mark = "[green]holds[/]" if check.holds else "[red]FAILS[/]"
         render.console().print(f"{mark}  {check.text}", soft_wrap=True)
-    _say(f"Done in {seconds:.0f} s. Look around: leanfuse up --home {HOME}, then http://127.0.0.1:8000/docs")
+    _say(f"Done in {seconds:.0f} s.")
 
 
 def _row(result: Result) -> tuple[str, ...]:
