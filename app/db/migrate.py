@@ -1,11 +1,12 @@
 """Bring a database to the newest schema. No configuration file is needed, from whatever directory."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect, text
 
 from app.db.session import create_engine_for
 
@@ -38,13 +39,23 @@ def new_revision(url: str, message: str) -> None:
 
 
 def is_current(engine: Engine) -> bool:
-    """Tell whether the database has the newest schema, for readiness checks."""
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+    """Tell whether the database has the newest schema, for readiness checks.
 
-    newest = ScriptDirectory.from_config(configuration()).get_current_head()
+    Reads the migrations as text: importing Alembic would be a fifth of the time that the API needs to start.
+    """
+    if not inspect(engine).has_table("alembic_version"):
+        return False
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == newest
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return set(found) == _heads()
+
+
+def _heads() -> set[str]:
+    """Return the revisions that no other migration follows."""
+    scripts = [path.read_text() for path in (files("migrations") / "versions").iterdir() if path.name.endswith(".py")]
+    revisions = {name for script in scripts for name in re.findall(r'^revision\b.*"(\w+)"', script, re.MULTILINE)}
+    followed = {name for script in scripts for name in re.findall(r'^down_revision\b.*"(\w+)"', script, re.MULTILINE)}
+    return revisions - followed
 
 
 def configuration(connection: Connection | None = None) -> "Config":

@@ -52,14 +52,14 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def checkpoint_wal(engine: Engine) -> bool:
+def checkpoint_wal(engine: Engine, *, least_bytes: int = _CHECKPOINT_BYTES) -> bool:
     """Copy a grown WAL into the database; return whether it did. Nothing to do where SQLite does it safely itself.
 
     The write lock is held all the while, by a transaction that writes nothing. So no commit can restart the WAL
     under the checkpoint, and no two checkpoints run at once, in whatever process.
     """
     wal = Path(f"{engine.url.database}-wal")
-    if CHECKPOINTS_SAFELY or not wal.exists() or wal.stat().st_size < _CHECKPOINT_BYTES:
+    if CHECKPOINTS_SAFELY or not wal.exists() or wal.stat().st_size < least_bytes:
         return False
     with engine.connect() as guard, guard.begin() as transaction:
         with closing(sqlite3.connect(str(engine.url.database))) as other:
