@@ -21,6 +21,7 @@ from app.api.problems import install_handlers
 from app.db.migrate import is_current
 from app.db.session import create_engine_for, make_sessions
 from app.domain.errors import LeanfuseError
+from app.domain.validation import job_spec_schema
 from app.janitor import Janitor
 from app.logging import configure_logging, get_logger
 from app.metrics import Metrics
@@ -89,6 +90,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         stop = threading.Event()
         follower = threading.Thread(target=services.view.follow, args=(stop,), name="registry-view", daemon=True)
         follower.start()
+        threading.Thread(target=_warm_up, args=(app,), name="warm-up", daemon=True).start()
         janitor.start()
         log.info("api_started", version=__version__, predict_threads=_predict_threads())
         try:
@@ -132,6 +134,12 @@ def _load_engine(path: Path) -> "ServingEngine":
 
 def _predict_threads() -> int:
     return max(1, os.cpu_count() or 1)
+
+
+def _warm_up(app: FastAPI) -> None:
+    """Build, beside the first requests, what the first refusal and the first look at `/docs` need."""
+    job_spec_schema()
+    app.openapi()
 
 
 def _look_once(view: RegistryView) -> None:

@@ -112,6 +112,7 @@ def _serve(listener: socket.socket) -> None:
         "app.main:create_app",
         factory=True,
         log_config=None,
+        server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=5,
     )
