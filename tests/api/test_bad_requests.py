@@ -140,7 +140,7 @@ def test_a_wrong_path_or_parameter_is_refused(
         ("/v1/jobs", "GET, POST"),
         ("/v1/jobs/00000000-0000-7000-8000-000000000000:cancel", "POST"),
         ("/v1/models/a/aliases/b", "DELETE, PUT"),
-        ("/v1/models/a/versions/1", "GET, PATCH"),
+        ("/v1/models/a/versions/1", "DELETE, GET, PATCH"),
     ],
 )
 def test_a_wrong_method_is_told_every_right_one(refusing: TestClient, path: str, allowed: str) -> None:

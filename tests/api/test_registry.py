@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from starlette.testclient import TestClient
 
-from tests.api.builders import Registry, assert_problem
+from tests.api.builders import ROW, Registry, assert_problem
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +146,29 @@ def test_the_leaderboard_marks_what_no_other_beats(client: TestClient, registry:
     sizes = client.get("/v1/compare?dataset=pets&x=parameters").json()["models"]
     assert {model["name"] for model in sizes if model["pareto"]} >= {"pets-b", "pets-c"}
     assert client.get("/v1/compare?dataset=other").json()["models"] == []
+
+
+def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(client: TestClient, registry: Registry) -> None:
+    assert client.delete("/v1/models/pets-cnn/versions/2").status_code == 204
+    assert_problem(client.get("/v1/models/pets-cnn/versions/2"), 410, "model-deleted")
+    body = {"instances": [ROW]}
+    assert_problem(client.post("/v1/models/pets-cnn/versions/2:predict", json=body), 410, "model-deleted")
+    assert client.post("/v1/models/pets-cnn:predict", json=body).json()["version"] == 1
+    assert_problem(client.delete("/v1/models/pets-cnn/versions/2"), 410, "model-deleted")
+    registry.add_model("pets-cnn", seed=3)
+    assert client.get("/v1/models/pets-cnn").json()["newest"]["version"] == 3
+
+
+def test_what_an_alias_or_an_ensemble_needs_is_not_deleted(client: TestClient, registry: Registry) -> None:
+    registry.add_ensemble()
+    client.put("/v1/models/pets-cnn/aliases/champion", json={"version": 1})
+    for path in ("/v1/models/pets-cnn/versions/1", "/v1/models/pets-duo-m0/versions/1"):
+        assert_problem(client.delete(path), 409, "still-referenced")
+    client.delete("/v1/models/pets-cnn/aliases/champion")
+    assert client.delete("/v1/models/pets-cnn/versions/1").status_code == 204
+
+
+def test_a_model_is_described(client: TestClient) -> None:
+    described = client.patch("/v1/models/pets-cnn", json={"description": "Tells cats from dogs."})
+    assert described.json()["description"] == "Tells cats from dogs."
+    assert_problem(client.patch("/v1/models/nothing", json={"description": ""}), 404, "model-not-found")

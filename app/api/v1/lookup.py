@@ -6,7 +6,9 @@ from fastapi import Path
 from fastapi.concurrency import run_in_threadpool
 
 from app.api.deps import Services
+from app.db import retiring
 from app.db.registry import VersionRow
+from app.db.session import reading
 from app.domain.errors import ModelNotFoundError
 from app.domain.names import NAME_PATTERN, Reference
 
@@ -21,9 +23,20 @@ async def find_version(wired: Services, reference: Reference, *, kind: str | Non
     try:
         found = wired.view.resolve(reference)
     except ModelNotFoundError:
-        await run_in_threadpool(wired.view.refresh)
-        found = wired.view.resolve(reference)
+        found = await run_in_threadpool(look_again, wired, reference)
     return check_kind(found, kind)
+
+
+def look_again(wired: Services, reference: Reference) -> VersionRow:
+    """Return what another process registered just now; raise ModelDeletedError for a version that there was."""
+    wired.view.refresh()
+    try:
+        return wired.view.resolve(reference)
+    except ModelNotFoundError:
+        if reference.version is not None:
+            with reading(wired.sessions) as session:
+                retiring.check_deleted(session, reference.name, reference.version)
+        raise
 
 
 def check_kind(found: VersionRow, kind: str | None) -> VersionRow:

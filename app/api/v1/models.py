@@ -13,7 +13,7 @@ from app.api.openapi import json_body
 from app.api.pages import Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1.answers import main_output
-from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, matches
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, look_again, matches
 from app.api.v1.schemas import (
     LineageOut,
     ModelList,
@@ -24,7 +24,7 @@ from app.api.v1.schemas import (
     model_out,
     version_out,
 )
-from app.db import registry
+from app.db import registry, retiring
 from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain import errors
@@ -45,11 +45,22 @@ class TagsIn(Value):
     tags: dict[TagText, TagText] = Field(max_length=50)
 
 
+class DescriptionIn(Value):
+    """A new description of a model."""
+
+    description: str = Field(max_length=10_000)
+
+
 _tags: TypeAdapter[TagsIn] = TypeAdapter(TagsIn)
+_description: TypeAdapter[DescriptionIn] = TypeAdapter(DescriptionIn)
 
 
 async def _read_tags(request: Request) -> TagsIn:
     return await read_model(request, _tags)
+
+
+async def _read_description(request: Request) -> DescriptionIn:
+    return await read_model(request, _description)
 
 
 @router.get("/models", summary="List models", responses=documented(errors.InvalidPageTokenError))
@@ -70,6 +81,24 @@ def get_model(wired: Wired, name: NameInPath) -> ModelOut:
         row = registry.get_model(session, name)
     wired.view.refresh()
     return model_out(row, wired.view.versions(name))
+
+
+@router.patch(
+    "/models/{name}",
+    summary="Describe a model",
+    openapi_extra=json_body(
+        {"type": "object", "properties": {"description": {"type": "string"}}, "required": ["description"]},
+        {"a sentence": {"description": "Reads handwritten digits."}},
+    ),
+    responses=documented(errors.ModelNotFoundError, errors.InvalidRequestError, errors.UnsupportedMediaTypeError),
+)
+def update_model(
+    wired: Wired, name: NameInPath, body: Annotated[DescriptionIn, Depends(_read_description)]
+) -> ModelOut:
+    """Replace a model's description."""
+    with wired.sessions.begin() as session:
+        retiring.describe_model(session, name, body.description)
+    return get_model(wired, name)
 
 
 @router.get("/models/{name}/versions", summary="List versions", responses=documented(errors.ModelNotFoundError))
@@ -122,6 +151,20 @@ def update_version(
         registry.set_tags(session, row.id, body.tags)
     wired.view.refresh()
     return version_out(wired.view.resolve(Reference(name, version)))
+
+
+@router.delete(
+    "/models/{name}/versions/{version}",
+    status_code=204,
+    summary="Delete a version",
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError, errors.StillReferencedError),
+)
+def delete_version(wired: Wired, name: NameInPath, version: VersionInPath) -> None:
+    """Take a version out of service, unless an alias, an ensemble or a job needs it; its number is not used again."""
+    _in_view(wired, Reference(name, version))
+    with wired.sessions.begin() as session:
+        retiring.delete_version(session, name, version)
+    wired.view.refresh()
 
 
 @router.get(
@@ -214,8 +257,7 @@ def _in_view(wired: Services, reference: Reference) -> VersionRow:
     try:
         return wired.view.resolve(reference)
     except errors.ModelNotFoundError:
-        wired.view.refresh()
-        return wired.view.resolve(reference)
+        return look_again(wired, reference)
 
 
 @router.get("/models/{name}/metadata", summary="Signature of a model", responses=documented(errors.ModelNotFoundError))
