@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
 import orjson
@@ -35,6 +36,8 @@ def create_engine_for(url: str | URL) -> Engine:
     """Connect to `sqlite:///path` (WAL, one writer at a time) or `postgresql://...` (timeouts on everything)."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            sqlite.check_file_system(Path(parsed.database))
         engine = create_engine(parsed, json_serializer=write_json, json_deserializer=orjson.loads, **sqlite.arguments())
         sqlite.prepare(engine)
     else:

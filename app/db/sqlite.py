@@ -76,9 +76,10 @@ def check_file_system(path: Path, *, mounts: Path = Path("/proc/self/mounts")) -
     if sys.platform != "linux":
         return
     kinds = dict(line.split()[1:3] for line in mounts.read_text().splitlines())
-    folder = next(str(folder) for folder in (path.resolve(), *path.resolve().parents) if str(folder) in kinds)
-    if kinds[folder].startswith(_NETWORK_FILE_SYSTEMS):
+    folders = (path.resolve(), *path.resolve().parents)
+    kind = next((kinds[str(folder)] for folder in folders if str(folder) in kinds), "")
+    if kind.startswith(_NETWORK_FILE_SYSTEMS):
         raise DatabaseUnavailableError(
-            f"SQLite cannot keep {path} safe on a {kinds[folder]} file system.",
+            f"SQLite cannot keep {path} safe on a {kind} file system.",
             hint="Put LEANFUSE_HOME on a local disk, or set LEANFUSE_DATABASE_URL to a PostgreSQL server.",
         )
