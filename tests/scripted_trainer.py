@@ -47,6 +47,9 @@ def run(assignment: Assignment, context: Context) -> "Sequence[Product]":
     if context.resume is not None:
         state, first = np.load(context.resume / "state.npy"), int((context.resume / "deep/step").read_text())
     context.reporter.log(f"starting at step {first}")
+    for role, versions in assignment.references.items():
+        named = ", ".join(f"{version.name}/{version.version} seed {version.manifest.seed}" for version in versions)
+        context.reporter.log(f"{role}: {named}")
     for step in range(first + 1, steps + 1):
         time.sleep(pause)
         state = np.sin(1.1 * state + step)
