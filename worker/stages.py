@@ -53,7 +53,7 @@ class Stages:
         path = self._kept / name
         if path.is_dir():
             outcome = codec.load(path)
-            self._finish(stage)
+            self._count(stage)
             return outcome
         running = self._resume / RUNNING / name if self._resume is not None else None
         outcome = work(
@@ -61,7 +61,8 @@ class Stages:
         )
         path.mkdir(parents=True)
         codec.save(outcome, path)
-        self._finish(stage)
+        self._count(stage)
+        self._reporter.progress(self._done.steps, self._total)
         self._reporter.checkpoint(self.copy_finished, self._done.steps)
         self._stop_if_asked()
         return outcome
@@ -81,9 +82,8 @@ class Stages:
         if self._kept.is_dir():
             shutil.copytree(self._kept, directory / FINISHED, copy_function=_link_or_copy)
 
-    def _finish(self, stage: Stage) -> None:
+    def _count(self, stage: Stage) -> None:
         self._done = Stage("", self._done.epochs + stage.epochs, self._done.steps + stage.steps)
-        self._reporter.progress(self._done.steps, self._total)
 
     def _stop_if_asked(self) -> None:
         if reason := self._reporter.stop_requested():

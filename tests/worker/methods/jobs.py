@@ -14,7 +14,7 @@ from app.domain.datasets import ROW_SETS, DatasetSchema, Statistics
 from app.domain.specs import job_spec_adapter
 from tests.worker.fakes import FakeReporter
 from worker.assignment import Assignment, DatasetInput, VersionInput
-from worker.context import Context
+from worker.context import Context, StopReason
 from worker.methods import run
 from worker.package import Product
 
@@ -97,11 +97,17 @@ class Workshop:
         )
 
     def run(
-        self, spec: Mapping[str, Any], *, resume: Path | None = None, stop_after: int | None = None, **references: Any
+        self,
+        spec: Mapping[str, Any],
+        *,
+        resume: Path | None = None,
+        stop_after: int | None = None,
+        reason: StopReason = "drain",
+        **references: Any,
     ) -> "Job":
         """Run a job to its end; raise Stopped when it was asked to stop."""
         assignment = self.assignment(spec, resume=resume, **references)
-        reporter = FakeReporter(assignment.scratch.parent / "checkpoints", stop_after=stop_after)
+        reporter = FakeReporter(assignment.scratch.parent / "checkpoints", stop_after=stop_after, reason=reason)
         job = Job(assignment, reporter)
         self.last = job
         context = Context(reporter, assignment.scratch, assignment.output, assignment.seed, resume)
