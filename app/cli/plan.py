@@ -20,8 +20,8 @@ class Scale(NamedTuple):
 
 
 SCALES: dict[DatasetName, Scale] = {
-    "digits": Scale(20, 12, 64, (24, 48), (128, 64), 24, (16, 24), 3),
-    "fashion_mnist": Scale(3, 2, 256, (16, 32), (256, 128), 16, (12, 24), 2),
+    "digits": Scale(20, 12, 64, (24, 48), (128, 64), 24, (24, 48), 3),
+    "fashion_mnist": Scale(3, 2, 256, (16, 32), (256, 128), 16, (16, 32), 2),
 }
 NAMES = {
     "cnn": "demo-cnn",
@@ -58,7 +58,7 @@ def _architecture(scale: Scale, key: str) -> Spec:
         "cnn": {"type": "cnn", "filters": scale.filters, "dense": [64]},
         "mlp": {"type": "mlp", "hidden": scale.hidden},
         "resnet": {"type": "resnet", "width": scale.width, "blocks": 3},
-        "student": {"type": "cnn", "filters": scale.student, "dense": [], "head": "gap"},
+        "student": {"type": "cnn", "filters": scale.student, "dense": []},
     }
     return architectures[key]
 
@@ -84,7 +84,12 @@ def _convolve(dataset: DatasetName, scale: Scale) -> Spec:
 
 def _distill(dataset: DatasetName, scale: Scale) -> Spec:
     method = {"method": "distill", "teacher": NAMES["parallel"], "student": _architecture(scale, "student")}
-    return _base(dataset, scale, "distilled", epochs=2 * scale.epochs) | {"kind": "optimize", "method": method}
+    training = {
+        "epochs": 2 * scale.epochs,
+        "batch_size": scale.batch_size // 2,
+        "optimizer": {"type": "adam", "learning_rate": 0.003},
+    }
+    return _base(dataset, scale, "distilled") | {"kind": "optimize", "method": method, "training": training}
 
 
 def _parallel(dataset: DatasetName, scale: Scale) -> Spec:

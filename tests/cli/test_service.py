@@ -1,0 +1,158 @@
+"""Commands against a real service, in the order in which a user would type them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.cli.stack import free_port
+
+SPEC = {
+    "kind": "train",
+    "name": "digits-mlp",
+    "dataset": "digits",
+    "alias": "champion",
+    "architecture": {"type": "mlp", "hidden": [16]},
+    "training": {"epochs": 2},
+}
+
+
+def leanfuse(url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli.main", *arguments],
+        env={**os.environ, "LEANFUSE_URL": url},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+
+
+@pytest.fixture(scope="module", name="url")
+def service_with_a_model(service: str) -> str:
+    """A service with the digits and one model, added with the command line."""
+    added = leanfuse(service, "datasets", "add", "digits", "--json")
+    assert added.returncode == 0, added.stderr
+    trained = leanfuse(service, "jobs", "submit", "-", "--watch", stdin=json.dumps(SPEC))
+    assert trained.returncode == 0, trained.stderr
+    assert "digits-mlp/1" in trained.stdout
+    assert "succeeded" in trained.stderr
+    return service
+
+
+def test_lists_can_be_piped_as_json(url: str) -> None:
+    assert [dataset["name"] for dataset in json.loads(leanfuse(url, "datasets", "ls", "--json").stdout)] == ["digits"]
+    (job,) = json.loads(leanfuse(url, "jobs", "ls", "--state", "succeeded", "--json").stdout)
+    assert job["result"]["name"] == "digits-mlp"
+    (model,) = json.loads(leanfuse(url, "models", "ls", "--json").stdout)
+    assert model["aliases"] == {"champion": 1}
+
+
+def test_tables_name_what_the_other_commands_take(url: str) -> None:
+    (job,) = json.loads(leanfuse(url, "jobs", "ls", "--json").stdout)
+    assert job["id"] in leanfuse(url, "jobs", "ls").stdout
+    assert "digits-mlp" in leanfuse(url, "jobs", "show", job["id"]).stdout
+    assert "digits" in leanfuse(url, "datasets", "ls").stdout
+    assert "champion" in leanfuse(url, "models", "ls").stdout
+
+
+@pytest.mark.parametrize("reference", ["digits-mlp", "digits-mlp/1", "digits-mlp@champion"])
+def test_a_model_is_shown_by_name_version_or_alias(url: str, reference: str) -> None:
+    shown = leanfuse(url, "models", "show", reference)
+    assert shown.returncode == 0
+    assert "digits-mlp/1" in shown.stdout
+    assert "verdict" in shown.stdout
+
+
+def test_a_finished_job_replays_its_events_as_json_lines(url: str) -> None:
+    (job,) = json.loads(leanfuse(url, "jobs", "ls", "--json").stdout)
+    lines = leanfuse(url, "jobs", "watch", job["id"], "--json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert events[-1]["name"] == "done"
+    assert "metric" in {event["name"] for event in events}
+
+
+def test_rows_of_a_file_and_of_a_data_set_are_predicted(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.npy"
+    np.save(file, np.zeros((2, 8, 8, 1)))
+    assert len(leanfuse(url, "predict", "digits-mlp@champion", str(file)).stdout.splitlines()) == 2
+    answer = json.loads(leanfuse(url, "predict", "digits-mlp", "--dataset", "digits", "--limit", "3", "--json").stdout)
+    assert len(answer["predictions"]) == 3
+
+
+def test_a_wrong_spec_ends_with_2_and_the_field(url: str) -> None:
+    wrong = {**SPEC, "training": {"epochs": -1}}
+    ended = leanfuse(url, "jobs", "submit", "-", stdin=json.dumps(wrong))
+    assert ended.returncode == 2
+    assert "epochs" in ended.stderr
+
+
+def test_a_spec_is_checked_without_a_job(url: str) -> None:
+    ended = leanfuse(url, "jobs", "submit", "-", "--check", stdin=json.dumps(SPEC))
+    assert json.loads(ended.stdout)["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+
+
+def test_what_is_not_there_ends_with_3(url: str) -> None:
+    assert leanfuse(url, "models", "show", "nobody").returncode == 3
+    assert leanfuse(url, "jobs", "submit", "-", stdin=json.dumps({**SPEC, "dataset": "nothing"})).returncode == 3
+
+
+def test_a_cancelled_job_ends_a_watch_with_1_and_cannot_be_cancelled_again(url: str) -> None:
+    long = {**SPEC, "name": "digits-long", "training": {"epochs": 10_000}}
+    job = json.loads(leanfuse(url, "jobs", "submit", "-", "--json", stdin=json.dumps(long)).stdout)
+    assert leanfuse(url, "jobs", "cancel", job["id"]).returncode == 0
+    watched = leanfuse(url, "jobs", "watch", job["id"])
+    assert watched.returncode == 1
+    assert "cancelled" in watched.stdout
+    assert leanfuse(url, "jobs", "cancel", job["id"]).returncode == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_ends_its_worker_with_itself(tmp_path: Path, number: signal.Signals) -> None:
+    process, worker = _up(tmp_path)
+    process.send_signal(number)
+    assert process.wait(60) == 0
+    assert _gone(worker)
+
+
+def test_a_killed_up_leaves_no_worker_behind(tmp_path: Path) -> None:
+    process, worker = _up(tmp_path)
+    process.kill()
+    process.wait(10)
+    assert _gone(worker)
+
+
+def _up(home: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `leanfuse up`, and return it with the process id of its worker host once both run."""
+    port = free_port()
+    command = [sys.executable, "-m", "app.cli.main", "up", "--port", str(port), "--home", str(home)]
+    environment = {**os.environ, "LEANFUSE_LOG_FORMAT": "json", "LEANFUSE_WORKER__WARM": "false"}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log)
+    log_text = ""
+    deadline = time.monotonic() + 60
+    while '"host_started"' not in log_text and time.monotonic() < deadline:
+        time.sleep(0.1)
+        log_text = (home / "log").read_text(encoding="utf-8")
+    started = next(json.loads(line) for line in log_text.splitlines() if '"host_started"' in line)
+    assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+    return process, int(started["pid"])
+
+
+def _gone(pid: int) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
