@@ -36,10 +36,10 @@ class MLP(Value):
     """Stack dense layers on the flattened row. Fits every kind of features."""
 
     type: Literal["mlp"] = "mlp"
-    hidden: UnitsList = (128, 64)
+    hidden: UnitsList = (256, 128)
     activation: ActivationName = "relu"
     batch_norm: bool = False
-    dropout: Rate = 0.1
+    dropout: Rate = 0.2
 
 
 class CNN(Value):
