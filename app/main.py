@@ -87,10 +87,10 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         janitor = Janitor(engine, hinter, settings.timing, scaled=settings.scaled)
         app.state.services = services
         await run_in_threadpool(_look_once, services.view)
+        job_spec_schema()  # now, so that the first refusal is as quick as all others
         stop = threading.Event()
         follower = threading.Thread(target=services.view.follow, args=(stop,), name="registry-view", daemon=True)
         follower.start()
-        threading.Thread(target=_warm_up, args=(app,), name="warm-up", daemon=True).start()
         janitor.start()
         log.info("api_started", version=__version__, predict_threads=_predict_threads())
         try:
@@ -134,12 +134,6 @@ def _load_engine(path: Path) -> "ServingEngine":
 
 def _predict_threads() -> int:
     return max(1, os.cpu_count() or 1)
-
-
-def _warm_up(app: FastAPI) -> None:
-    """Build, beside the first requests, what the first refusal and the first look at `/docs` need."""
-    job_spec_schema()
-    app.openapi()
 
 
 def _look_once(view: RegistryView) -> None:

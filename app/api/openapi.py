@@ -1,5 +1,6 @@
 """The OpenAPI document: bodies that are read by hand are described here, with examples that work."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +46,14 @@ def json_body(schema: str | Mapping[str, Any], examples: Mapping[str, Any]) -> d
 def install_openapi(app: FastAPI) -> None:
     """Let the application describe itself."""
 
+    turn = threading.Lock()
+
     def describe() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _describe(app)
-        return app.openapi_schema
+        # Several threads may ask first; FastAPI's own models are built once and not for many at a time.
+        with turn:
+            if app.openapi_schema is None:
+                app.openapi_schema = _describe(app)
+            return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]  # the way FastAPI documents
 
