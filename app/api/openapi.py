@@ -45,7 +45,6 @@ def json_body(schema: str | Mapping[str, Any], examples: Mapping[str, Any]) -> d
 
 def install_openapi(app: FastAPI) -> None:
     """Let the application describe itself."""
-
     turn = threading.Lock()
 
     def describe() -> dict[str, Any]:
