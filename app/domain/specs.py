@@ -1,6 +1,6 @@
 """Job specs: what a user POSTs. Every number is bounded, every unknown field is refused."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, TypeAdapter, model_validator
 
@@ -170,7 +170,7 @@ class RegisteredMember(Value):
     model: ModelReference
 
 
-def _member_tag(value: Any) -> str:
+def _member_tag(value: object) -> str:
     named = "model" in value if isinstance(value, dict) else isinstance(value, RegisteredMember)
     return "registered" if named else "new"
 
