@@ -1,0 +1,61 @@
+"""The API dies after it has committed a job, before it wakes a worker. The job is in SQL, so nothing is lost."""
+
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.cli.stack import free_port
+from app.db.jobs import JobFilter, list_jobs
+from app.db.pages import PageRequest
+from app.db.session import reading
+from tests.e2e.conftest import Service
+from tests.workers import finished, host_process, running, until, versions_of
+
+DEADLY_API = [sys.executable, str(Path(__file__).with_name("api_that_dies.py"))]
+HEALTHY_API = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--log-level", "warning", "--port"]
+SPEC = {
+    "kind": "train",
+    "name": "survivor",
+    "dataset": "blobs",
+    "architecture": {"type": "mlp"},
+    "tags": {"steps": "3"},
+}
+KEY = {"Idempotency-Key": "once"}
+
+
+def ready(base_url: str) -> bool:
+    try:
+        return httpx.get(f"{base_url}/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def all_jobs(service: Service) -> list[str]:
+    with reading(service.sessions) as session:
+        return [row.job.id for row in list_jobs(session, PageRequest(), JobFilter()).items]
+
+
+def test_a_job_whose_api_was_killed_before_the_hint_still_ends_once(service: Service) -> None:
+    port = str(free_port())
+    base_url = f"http://127.0.0.1:{port}"
+    with running([*DEADLY_API, port], service.settings, name="api") as api:
+        until(lambda: ready(base_url))
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{base_url}/v1/jobs", json=SPEC, headers=KEY)
+        assert api.wait(timeout=10) == -signal.SIGKILL
+    (job_id,) = all_jobs(service)
+
+    with running([*HEALTHY_API, port], service.settings, name="api"):
+        until(lambda: ready(base_url))
+        retried = httpx.post(f"{base_url}/v1/jobs", json=SPEC, headers=KEY)
+        assert retried.status_code == httpx.codes.ACCEPTED
+        assert retried.json()["id"] == job_id
+        assert retried.headers["Idempotency-Replayed"] == "true"
+
+    with host_process(service.settings):
+        assert finished(service.sessions, job_id).state == "succeeded"
+    assert all_jobs(service) == [job_id]
+    assert len(versions_of(service.sessions, job_id)) == 1
