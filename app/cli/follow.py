@@ -1,9 +1,11 @@
 """Follow jobs live: a progress bar for each on a terminal, plain lines elsewhere."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from app.cli.render import console, job_kind, job_name
@@ -68,8 +70,23 @@ class Lines:
 def follow_jobs(client: Client, job_ids: Sequence[str]) -> list[Document]:
     """Show the progress of jobs until each is done, and return them in order."""
     live, make = _display()
-    with live, ThreadPoolExecutor(max_workers=max(1, len(job_ids))) as pool:
-        return list(pool.map(lambda job_id: _follow(client, job_id, make), job_ids))
+    with live:
+        followed = [_in_background(partial(_follow, client, job_id, make)) for job_id in job_ids]
+        return [future.result() for future in followed]
+
+
+def _in_background(work: Callable[[], Document]) -> Future[Document]:
+    """Work in a daemon thread: Ctrl-C must not wait for a stream of events that goes on for hours."""
+    future = Future[Document]()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _display() -> tuple[AbstractContextManager[object], Callable[[Document], Display]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RESTART_SECONDS = 2.0
 GRACEFUL_SECONDS = 30
+INTERRUPTED = 130
 
 
 def up(
@@ -44,8 +45,7 @@ def up(
     _migrate(settings)
     listener = _listen(settings.host, settings.port)
     command = worker_command(scaled=settings.scaled, slots=settings.worker.slots) if worker else []
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    _leave_on_signals(0)
     address, bound_port = listener.getsockname()[:2]
     console(stderr=True).print(f"Leanfuse serves on http://{address}:{bound_port} (docs at /docs); Ctrl-C ends it.")
     with kept_running(command, {}):
@@ -62,6 +62,7 @@ def demo(
     """Run the whole main job on real data: train, optimize, distill, fuse, predict; exits 0 when all holds."""
     from app.cli.demo import run_demo
 
+    _leave_on_signals(INTERRUPTED)
     raise typer.Exit(run_demo(dataset, stack, json_output=json_output))
 
 
@@ -152,5 +153,11 @@ def _set_environment(values: Mapping[str, object]) -> None:
     os.environ.update({name: str(value) for name, value in values.items() if value is not None})
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
+def _leave_on_signals(code: int) -> None:
+    """Leave on SIGTERM and SIGHUP as at the end of the program, so that no child is left behind."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(code)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -115,6 +116,22 @@ def test_a_cancelled_job_ends_a_watch_with_1_and_cannot_be_cancelled_again(url: 
     assert leanfuse(url, "jobs", "cancel", job["id"]).returncode == 4
 
 
+def test_an_interrupted_watch_leaves_the_job_running_and_says_how_to_go_on(url: str) -> None:
+    long = {**SPEC, "name": "digits-watched", "training": {"epochs": 10_000}}
+    job = json.loads(leanfuse(url, "jobs", "submit", "-", "--json", stdin=json.dumps(long)).stdout)
+    command = [sys.executable, "-m", "app.cli.main", "jobs", "watch", job["id"], "--url", url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watch:
+        assert watch.stderr is not None
+        first = watch.stderr.readline()
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 130
+        assert "digits-watched" in first
+        assert f"leanfuse jobs watch {job['id']}" in watch.stderr.read()
+    state = json.loads(leanfuse(url, "jobs", "show", job["id"], "--json").stdout)["state"]
+    assert state in {"queued", "running"}
+    assert leanfuse(url, "jobs", "cancel", job["id"]).returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_ends_its_worker_with_itself(tmp_path: Path, number: signal.Signals) -> None:
     process, worker = _up(tmp_path)
@@ -130,6 +147,32 @@ def test_a_killed_up_leaves_no_worker_behind(tmp_path: Path) -> None:
     assert _gone(worker)
 
 
+def test_a_terminated_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app.cli.main", "demo"]
+    with (tmp_path / "log").open("wb") as log:
+        demo = subprocess.Popen(command, cwd=tmp_path, stderr=log)
+    assert _eventually(lambda: "demo-cnn" in (tmp_path / "log").read_text(encoding="utf-8"), seconds=60)
+    (started,) = (line for line in _service_log(tmp_path) if line.get("event") == "host_started")
+    demo.terminate()
+    assert demo.wait(60) == 130
+    assert _gone(int(started["pid"]))
+
+
+def _service_log(directory: Path) -> list[dict[str, object]]:
+    log = directory / ".leanfuse" / "demo" / "service.log"
+    assert _eventually(lambda: '"host_started"' in log.read_text(encoding="utf-8"), seconds=60)
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+
+
+def _eventually(holds: Callable[[], bool], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def _up(home: Path) -> tuple[subprocess.Popen[bytes], int]:
     """Start `leanfuse up`, and return it with the process id of its worker host once both run."""
     port = free_port()
@@ -137,22 +180,19 @@ def _up(home: Path) -> tuple[subprocess.Popen[bytes], int]:
     environment = {**os.environ, "LEANFUSE_LOG_FORMAT": "json", "LEANFUSE_WORKER__WARM": "false"}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stderr=log)
-    log_text = ""
-    deadline = time.monotonic() + 60
-    while '"host_started"' not in log_text and time.monotonic() < deadline:
-        time.sleep(0.1)
-        log_text = (home / "log").read_text(encoding="utf-8")
-    started = next(json.loads(line) for line in log_text.splitlines() if '"host_started"' in line)
+    assert _eventually(lambda: '"host_started"' in (home / "log").read_text(encoding="utf-8"), seconds=60)
+    lines = (home / "log").read_text(encoding="utf-8").splitlines()
+    started = next(json.loads(line) for line in lines if '"host_started"' in line)
     assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
     return process, int(started["pid"])
 
 
 def _gone(pid: int) -> bool:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def is_gone() -> bool:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.1)
-    return False
+        return False
+
+    return _eventually(is_gone, seconds=30)
