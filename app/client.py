@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -163,16 +164,21 @@ class Datasets:
         body = {"builtin": builtin} if name is None else {"builtin": builtin, "name": name}
         return self._connection.post("/v1/datasets", body)
 
-    def upload(self, path: Path, *, name: str, options: Mapping[str, str] | None = None) -> Document:
-        """Upload a file (NPZ, CSV, ZIP of images or WAVs) as a data set."""
-        with path.open("rb") as file:
-            return self._connection.request(
-                "POST",
-                "/v1/datasets",
-                repeatable=False,
-                data={"name": name, **(options or {})},
-                files={"file": (path.name, file, "application/octet-stream")},
-            )
+    def upload(
+        self, path: Path, *, name: str, report_path: Path | None = None, options: Mapping[str, str] | None = None
+    ) -> Document:
+        """Upload a file (NPZ, CSV, ZIP of images or WAVs) as a data set.
+
+        `report_path` is an official test file: its rows become the report set.
+        """
+        paths = {"file": path} | ({"report_file": report_path} if report_path else {})
+        with ExitStack() as opened:
+            files = {
+                field: (chosen.name, opened.enter_context(chosen.open("rb")), "application/octet-stream")
+                for field, chosen in paths.items()
+            }
+            data = {"name": name, **(options or {})}
+            return self._connection.request("POST", "/v1/datasets", repeatable=False, data=data, files=files)
 
     def list(self) -> Iterator[Document]:
         """Yield every data set."""

@@ -1,3 +1,17 @@
 """What every test may ask for."""
 
+import os
+from pathlib import Path
+
+import pytest
+
 pytest_plugins = ["tests.services"]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Return the folder of real data sets, or skip."""
+    folder = Path(os.environ.get("LEANFUSE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "optdigits_train.csv").is_file():
+        pytest.skip(f"no real data under {folder}; set LEANFUSE_TEST_DATA")
+    return folder

@@ -17,6 +17,9 @@ def add(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE of an upload, such as target=label.")
     ] = None,
+    report_file: Annotated[
+        Path | None, typer.Option(help="An official test file; its rows become the report set.", exists=True)
+    ] = None,
     url: Url = DEFAULT_URL,
     json_output: Json = False,
 ) -> None:
@@ -26,7 +29,9 @@ def add(
     path = Path(source).expanduser()
     with connect(url) as client:
         if path.is_file() or "/" in source or path.suffix:
-            dataset = client.datasets.upload(path, name=name or _name_of(path), options=_options(option or []))
+            dataset = client.datasets.upload(
+                path, name=name or _name_of(path), report_path=report_file, options=_options(option or [])
+            )
         else:
             dataset = client.datasets.add_builtin(source, name=name)
     print_json(dataset) if json_output else _print([dataset])
