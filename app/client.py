@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import httpx
 
 from app.domain import errors
+from app.domain.error_tree import all_errors
 from app.domain.names import Reference, parse_reference
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -371,7 +372,7 @@ def _problem(response: httpx.Response) -> Document:
 
 
 def _error_kind(slug: str, code: int) -> type[errors.LeanfuseError]:
-    kinds = list(errors.all_errors())
+    kinds = list(all_errors())
     exact = next((kind for kind in kinds if kind.slug == slug), None)
     return exact or next((kind for kind in kinds if kind.code == code), errors.LeanfuseError)
 

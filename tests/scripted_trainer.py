@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from app.domain.datasets import FileRef
-from app.domain.errors import JobError, TrainingDivergedError
+from app.domain.errors import JobError
+from app.domain.job_errors import TrainingDivergedError
 from app.domain.models import InputSignature, Metrics, VersionManifest
 from worker import trainer
 from worker.assignment import Assignment

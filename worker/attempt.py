@@ -20,13 +20,9 @@ from app.db.endings import AttemptEnd
 from app.db.events import NewEvent
 from app.db.finish import Finished, finish
 from app.db.session import Sessions
-from app.domain.errors import (
-    DatabaseUnavailableError,
-    DeadlineExceededError,
-    LeanfuseError,
-    OutOfMemoryError,
-    all_errors,
-)
+from app.domain.error_tree import all_errors
+from app.domain.errors import DatabaseUnavailableError, LeanfuseError
+from app.domain.job_errors import DeadlineExceededError, OutOfMemoryError
 from app.domain.jobs import Outcome, State, Timing
 from app.logging import get_logger
 from app.store.base import Store

@@ -16,6 +16,7 @@ from app.db.registry import VersionRow, resolve, versions_by_id
 from app.db.session import Sessions, reading
 from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
+from app.domain.job_errors import BrokenProductError
 from app.domain.models import VersionManifest
 from app.domain.specs import Convolve, Distill, JobSpec, RegisteredMember, Serial, ShareWeights, job_spec_adapter
 from app.logging import get_logger
@@ -25,14 +26,6 @@ from worker.assignment import Assignment, DatasetInput, Limits, ReferenceRole, V
 from worker.messages import MANIFEST_NAME, ProductRef
 
 log = get_logger(__name__)
-
-
-class BrokenProductError(JobError):
-    """What the trainer handed over is not what it says, which is a fault of the machine or of Leanfuse."""
-
-    slug = "artifact-corrupted"
-    title = "The trainer's files are damaged"
-    retryable = True
 
 
 class DirectoryManifest(BaseModel):

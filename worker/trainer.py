@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeAlias
 from pydantic import BaseModel
 
 from app.domain.datasets import FileRef, canonical_json
-from app.domain.errors import JobError, LeanfuseError, OutOfMemoryError
+from app.domain.errors import JobError, LeanfuseError
+from app.domain.job_errors import OutOfMemoryError
 from worker.assignment import Assignment
 from worker.context import Context, Stopped, StopReason
 from worker.messages import (

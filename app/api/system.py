@@ -17,7 +17,8 @@ from app.api.problems import documented
 from app.db import jobs
 from app.db.session import reading
 from app.domain import errors
-from app.domain.errors import LeanfuseError, all_errors
+from app.domain.error_tree import all_errors
+from app.domain.errors import LeanfuseError
 from app.domain.jobs import PROTOCOL
 from app.logging import get_logger
 from app.metrics import CONTENT_TYPE

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from app.datasets.options import Limits
-from app.domain.errors import (
+from app.domain.errors import FieldError, UnreadableFileError
+from app.domain.upload_errors import (
     DecompressionBombError,
-    FieldError,
     TooManyMembersError,
-    UnreadableFileError,
     UnreadableMemberError,
     UnsafeArchivePathError,
     UnsupportedArchiveError,

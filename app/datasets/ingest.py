@@ -19,7 +19,8 @@ from app.datasets.options import Builtin, IngestOptions, Limits, check_options
 from app.datasets.sniff import sniff
 from app.datasets.write import file_names
 from app.domain.datasets import DatasetManifest, DatasetSchema, canonical_json
-from app.domain.errors import FieldError, LeanfuseError, UnreadableFileError, all_errors
+from app.domain.error_tree import all_errors
+from app.domain.errors import FieldError, LeanfuseError, UnreadableFileError
 from app.store.base import Store
 
 DEFAULT_LIMITS = Limits()

@@ -7,14 +7,8 @@ import numpy as np
 
 from app.datasets.options import IngestOptions
 from app.domain.datasets import Task
-from app.domain.errors import (
-    FieldError,
-    InvalidInputError,
-    LabelOutOfRangeError,
-    NonFiniteValuesError,
-    SingleClassError,
-    UnsupportedDtypeError,
-)
+from app.domain.errors import FieldError, InvalidInputError
+from app.domain.upload_errors import LabelOutOfRangeError, NonFiniteValuesError, SingleClassError, UnsupportedDtypeError
 
 Array: TypeAlias = np.ndarray[Any, Any]
 MOST_CLASSES = 1000

@@ -9,7 +9,8 @@ import numpy as np
 from app.datasets.labels import encode_classes, encode_numbers, find_task
 from app.datasets.options import IngestOptions
 from app.domain.datasets import Features, Task
-from app.domain.errors import FieldError, LengthMismatchError, NonFiniteValuesError, NoSamplesError, ShapeMismatchError
+from app.domain.errors import FieldError, ShapeMismatchError
+from app.domain.upload_errors import LengthMismatchError, NonFiniteValuesError, NoSamplesError
 
 Array: TypeAlias = np.ndarray[Any, Any]
 DEFAULT_LONGEST_SECONDS = 10.0

@@ -6,7 +6,8 @@ import numpy as np
 
 from app.datasets.rows import Array
 from app.domain.datasets import Features
-from app.domain.errors import OutOfRangeError, ShapeMismatchError, UnsupportedDtypeError
+from app.domain.errors import OutOfRangeError, ShapeMismatchError
+from app.domain.upload_errors import UnsupportedDtypeError
 
 _AXES: dict[Features, str] = {
     "image": "(rows, height, width) or (rows, height, width, channels)",

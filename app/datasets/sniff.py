@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.datasets.options import Limits
-from app.domain.errors import (
-    DigestMismatchError,
-    EmptyFileError,
-    FieldError,
-    MalformedRequestError,
-    PayloadTooLargeError,
-    PickleNotAllowedError,
-    UnsupportedMediaTypeError,
-)
+from app.domain.errors import FieldError, MalformedRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from app.domain.upload_errors import DigestMismatchError, EmptyFileError, PickleNotAllowedError
 
 FileFormat = Literal["zip", "csv"]
 _MAGICS = (

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from app.datasets.options import Split
-from app.domain.errors import NoSamplesError
+from app.domain.upload_errors import NoSamplesError
 
 Array: TypeAlias = np.ndarray[Any, Any]
 HASH_BYTES = 16

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from app.db.base import now
 from app.db.events import NewEvent, write_events
 from app.db.tables import Job, JobDependency
-from app.domain.errors import DependencyFailedError, LeanfuseError
+from app.domain.errors import LeanfuseError
+from app.domain.job_errors import DependencyFailedError
 
 
 def job_error(error: LeanfuseError) -> dict[str, Any]:

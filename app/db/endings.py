@@ -11,7 +11,7 @@ from app.db.base import later, now
 from app.db.cascade import job_error, settle
 from app.db.events import NewEvent, write_events
 from app.db.tables import Job, JobAttempt
-from app.domain import errors
+from app.domain import job_errors
 from app.domain.errors import JobError
 from app.domain.jobs import TERMINAL_STATES, Outcome, Retry, State, Timing, decide_retry
 
@@ -129,7 +129,7 @@ def _requeue(session: Session, job: Job, outcome: Outcome, decision: Retry, char
 
 def _error_of(decision: Retry, end: AttemptEnd) -> dict[str, Any]:
     if decision.error_slug == "poison-job":
-        return job_error(errors.PoisonJobError("The job's process died again and again without a new checkpoint."))
+        return job_error(job_errors.PoisonJobError("The job's process died again and again without a new checkpoint."))
     if decision.error_slug == "job-out-of-memory":
-        return job_error(errors.OutOfMemoryError("The job needed more memory than its worker has, twice."))
+        return job_error(job_errors.OutOfMemoryError("The job needed more memory than its worker has, twice."))
     return end.error or job_error(JobError("The job's process failed several times."))

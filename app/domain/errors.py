@@ -12,7 +12,7 @@ LeanfuseError
   |    +- InvalidEnsembleError
   |    +- DatasetNotFoundError        a spec names a data set that does not exist
   |    +- ReferenceNotFoundError      a spec names a model that does not exist
-  |    +- UnreadableFileError (and its leaves: one slug for each way an upload breaks)
+  |    +- UnreadableFileError         (its leaves, one for each way an upload breaks, are in upload_errors.py)
   |    |    +- EmptyFileError
   |    |    +- PickleNotAllowedError
   |    |    +- DeclaredSizeMismatchError
@@ -64,19 +64,10 @@ LeanfuseError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
   |    +- OverloadedError
   |    +- ArtifactCorruptedError
-  +- JobError (a job that started and failed; carried in job.error)
-       +- TrainingDivergedError
-       +- ExportMismatchError
-       +- DependencyFailedError
-       +- PoisonJobError
-       +- DeadlineExceededError
-       +- OutOfMemoryError
-       +- MethodNotApplicableError
-       +- CheckpointIncompatibleError
-       +- NoGainError
+  +- JobError                       a job started and failed; job.error carries it (its leaves are in job_errors.py)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 
@@ -194,111 +185,6 @@ class UnreadableFileError(InvalidInputError):
     title = "The file cannot be read"
 
 
-class EmptyFileError(UnreadableFileError):
-    """The file has 0 bytes."""
-
-    slug = "empty-file"
-    title = "The file is empty"
-
-
-class PickleNotAllowedError(UnreadableFileError):
-    """An array of objects was sent: reading it would run code of the sender."""
-
-    slug = "pickle-not-allowed"
-    title = "Pickled objects are not accepted"
-
-
-class DeclaredSizeMismatchError(UnreadableFileError):
-    """A header declares another number of bytes than there are."""
-
-    slug = "declared-size-mismatch"
-    title = "A header declares another size than the file holds"
-
-
-class TooManyMembersError(UnreadableFileError):
-    """The archive has more members than the service reads."""
-
-    slug = "too-many-members"
-    title = "The archive has too many members"
-
-
-class UnsupportedDtypeError(UnreadableFileError):
-    """An array has a type that is no feature or label."""
-
-    slug = "unsupported-dtype"
-    title = "The type of the array is not supported"
-
-
-class UnsupportedArchiveError(UnreadableFileError):
-    """The archive is encrypted, nested, overlapping or packed in a way that is not read."""
-
-    slug = "unsupported-archive"
-    title = "The archive is of an unsupported kind"
-
-
-class UnsafeArchivePathError(UnreadableFileError):
-    """A member's name points outside the archive, or is no plain file."""
-
-    slug = "unsafe-archive-path"
-    title = "A name in the archive is not safe"
-
-
-class UnreadableMemberError(UnreadableFileError):
-    """One file of the archive cannot be decoded."""
-
-    slug = "unreadable-member"
-    title = "A file in the archive cannot be read"
-
-
-class NoSamplesError(UnreadableFileError):
-    """The file, or one of the row sets, has no rows."""
-
-    slug = "no-samples"
-    title = "There are no samples"
-
-
-class SingleClassError(UnreadableFileError):
-    """All rows have the same label."""
-
-    slug = "single-class"
-    title = "There is only one class"
-
-
-class LengthMismatchError(UnreadableFileError):
-    """Features and labels differ in number."""
-
-    slug = "length-mismatch"
-    title = "Features and labels differ in number"
-
-
-class LabelOutOfRangeError(UnreadableFileError):
-    """A label is none of the classes."""
-
-    slug = "label-out-of-range"
-    title = "A label is out of range"
-
-
-class NonFiniteValuesError(UnreadableFileError):
-    """A value is NaN or infinite; `errors` names the first ten."""
-
-    slug = "non-finite-values"
-    title = "A value is not finite"
-
-
-class InvalidCsvError(UnreadableFileError):
-    """The text is no proper CSV; the message names line and column."""
-
-    slug = "invalid-csv"
-    title = "The CSV is not valid"
-
-
-class InvalidWavError(UnreadableFileError):
-    """The audio is no proper WAV."""
-
-    slug = "invalid-wav"
-    title = "The WAV is not valid"
-
-
 class IdempotencyKeyReusedError(InvalidInputError):
     """The idempotency key was used before with another request."""
 
@@ -314,13 +200,6 @@ class MalformedRequestError(LeanfuseError):
     code = 400
 
 
-class DigestMismatchError(MalformedRequestError):
-    """The bytes that arrived are not those that Content-Digest names."""
-
-    slug = "digest-mismatch"
-    title = "The digest does not match the bytes"
-
-
 class UnsupportedMediaTypeError(LeanfuseError):
     """The content type or file format is not accepted here."""
 
@@ -329,40 +208,12 @@ class UnsupportedMediaTypeError(LeanfuseError):
     code = 415
 
 
-class UnsupportedWavEncodingError(UnsupportedMediaTypeError):
-    """The audio is coded in another way than PCM of 8, 16, 24 or 32 bits."""
-
-    slug = "unsupported-wav-encoding"
-    title = "The WAV encoding is not supported"
-
-
 class PayloadTooLargeError(LeanfuseError):
     """The body, batch or archive is larger than the limit, which the message names."""
 
     slug = "payload-too-large"
     title = "The payload is too large"
     code = 413
-
-
-class DecompressionBombError(PayloadTooLargeError):
-    """The archive expands to more than the service unpacks."""
-
-    slug = "decompression-bomb"
-    title = "The archive expands too far"
-
-
-class ImageTooLargeError(PayloadTooLargeError):
-    """An image has more pixels than the service decodes."""
-
-    slug = "image-too-large"
-    title = "An image is too large"
-
-
-class AudioTooLongError(PayloadTooLargeError):
-    """A recording lasts longer than the service decodes."""
-
-    slug = "audio-too-long"
-    title = "A recording is too long"
 
 
 class NotFoundError(LeanfuseError):
@@ -480,69 +331,6 @@ class JobError(LeanfuseError):
     slug = "job-failed"
     title = "The job failed"
     retryable: ClassVar[bool] = False
-
-
-class TrainingDivergedError(JobError):
-    """The loss became infinite or not a number."""
-
-    slug = "training-diverged"
-    title = "The training diverged"
-
-
-class ExportMismatchError(JobError):
-    """The exported graph does not compute what the trained model computes."""
-
-    slug = "export-mismatch"
-    title = "The exported graph differs from the model"
-
-
-class DependencyFailedError(JobError):
-    """A job that this one needs failed or was cancelled."""
-
-    slug = "dependency-failed"
-    title = "A job that this one depends on did not succeed"
-
-
-class PoisonJobError(JobError):
-    """The job's process died several times in a row without progress."""
-
-    slug = "poison-job"
-    title = "The job kills its process again and again"
-
-
-class DeadlineExceededError(JobError):
-    """The job ran longer than it may."""
-
-    slug = "deadline-exceeded"
-    title = "The job ran out of time"
-
-
-class OutOfMemoryError(JobError):
-    """The trainer needed more memory than it may use."""
-
-    slug = "job-out-of-memory"
-    title = "The job ran out of memory"
-
-
-class MethodNotApplicableError(JobError):
-    """The method cannot be applied to this parent."""
-
-    slug = "method-not-applicable"
-    title = "The method cannot be applied here"
-
-
-class CheckpointIncompatibleError(JobError):
-    """A checkpoint was written by another training than the one that should go on from it."""
-
-    slug = "checkpoint-incompatible"
-    title = "The checkpoint belongs to another training"
-
-
-class NoGainError(JobError):
-    """A fusion that had to beat its best member was not shown to do so."""
-
-    slug = "no-gain"
-    title = "The fusion is not shown better than its best member"
 
 
 class MalformedJsonError(MalformedRequestError):
@@ -672,10 +460,3 @@ class UnreachableError(UnavailableError):
 
     slug = "unreachable"
     title = "The service does not answer"
-
-
-def all_errors(root: type[LeanfuseError] = LeanfuseError) -> Iterable[type[LeanfuseError]]:
-    """Yield every error class of the tree, the root first."""
-    yield root
-    for child in root.__subclasses__():
-        yield from all_errors(child)

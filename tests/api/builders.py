@@ -17,7 +17,7 @@ from app.db.finish import NewVersion
 from app.db.session import Sessions, reading
 from app.db.tables import Base
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
-from app.domain.errors import all_errors
+from app.domain.error_tree import all_errors
 from app.domain.models import InputSignature, Link
 from app.serving.graph import WeightedMean, fuse
 from app.store.base import Store

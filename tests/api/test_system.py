@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from app import ui
 from app.api import system
-from app.domain.errors import all_errors
+from app.domain.error_tree import all_errors
 from app.main import create_app
 from app.settings import Settings
 from tests.api.builders import ROW, Registry, assert_problem

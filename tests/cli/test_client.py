@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app import client as client_module
 from app.client import Client, Event, parse_events
+from app.domain.error_tree import all_errors
 from app.domain.errors import (
     DatasetNotFoundError,
     JobAlreadyFinishedError,
@@ -16,7 +17,6 @@ from app.domain.errors import (
     ModelNotFoundError,
     UnavailableError,
     UnreachableError,
-    all_errors,
 )
 
 Handler = Callable[[httpx.Request], httpx.Response]

@@ -12,7 +12,7 @@ from app.cli import render
 from app.cli.jobs import read_spec
 from app.cli.main import exit_code_of, main
 from app.cli.predict import read_rows
-from app.domain import errors
+from app.domain import errors, job_errors
 from app.domain.errors import LeanfuseError
 
 NOWHERE = "http://127.0.0.1:9"
@@ -27,7 +27,7 @@ def exit_code(*arguments: str) -> int:
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        (errors.TrainingDivergedError, 1),
+        (job_errors.TrainingDivergedError, 1),
         (errors.OutOfRangeError, 2),
         (errors.MalformedRequestError, 2),
         (errors.ModelNotFoundError, 3),

@@ -11,7 +11,7 @@ import pytest
 
 from app.datasets.ingest import Ingested, Upload, ingest
 from app.datasets.options import IngestOptions, Limits
-from app.domain import errors
+from app.domain import errors, upload_errors
 from app.store.local import LocalStore
 from tests.datasets import builders as make
 
@@ -59,10 +59,10 @@ def test_the_same_bytes_and_options_give_the_same_digest(tmp_path: Path, store: 
     ("filename", "blob_of", "error"),
     [
         ("x.npz", lambda: make.small_npz()[:-40], errors.UnreadableFileError),
-        ("x.npz", lambda: make.small_npz(x=np.array([[{}]] * 20)), errors.PickleNotAllowedError),
-        ("x.npz", lambda: make.small_npz(y=np.array([0, 1] * 9 + [0, 7])), errors.LabelOutOfRangeError),
-        ("x.zip", lambda: make.archive({make.raw_name("../../x.png"): b""}), errors.UnsafeArchivePathError),
-        ("x.csv", lambda: b"one,label\n1,a\n2\n", errors.InvalidCsvError),
+        ("x.npz", lambda: make.small_npz(x=np.array([[{}]] * 20)), upload_errors.PickleNotAllowedError),
+        ("x.npz", lambda: make.small_npz(y=np.array([0, 1] * 9 + [0, 7])), upload_errors.LabelOutOfRangeError),
+        ("x.zip", lambda: make.archive({make.raw_name("../../x.png"): b""}), upload_errors.UnsafeArchivePathError),
+        ("x.csv", lambda: b"one,label\n1,a\n2\n", upload_errors.InvalidCsvError),
     ],
 )
 def test_a_broken_upload_leaves_nothing_behind(
@@ -144,7 +144,7 @@ def test_a_report_file_is_the_report_set(tmp_path: Path, store: LocalStore, work
     (tmp_path / "x.csv").write_text(make.table(40))
     (tmp_path / "y.csv").write_text(make.table(60).replace("height,width", "height,width", 1))
     source = Upload(tmp_path / "x.csv", "x.csv", tmp_path / "y.csv", "y.csv")
-    with pytest.raises(errors.NoSamplesError, match="train set would be empty"):
+    with pytest.raises(upload_errors.NoSamplesError, match="train set would be empty"):
         ingest(source, IngestOptions(name="set"), workspace=workspace, store=store)
     (tmp_path / "y.csv").write_text("height,depth,label\n1,2,a\n")
     with pytest.raises(errors.ShapeMismatchError, match="other columns"):

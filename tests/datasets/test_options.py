@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from app.datasets.options import IngestOptions
 from app.datasets.sniff import check_content_digest
-from app.domain.errors import DigestMismatchError, MalformedRequestError
+from app.domain.errors import MalformedRequestError
+from app.domain.upload_errors import DigestMismatchError
 
 
 @pytest.mark.parametrize(

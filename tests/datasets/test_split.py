@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.datasets.options import Split
 from app.datasets.split import DROPPED, REPORT, SELECTION, TRAIN, Assignment, assign_sets, hash_rows
-from app.domain.errors import NoSamplesError
+from app.domain.upload_errors import NoSamplesError
 
 DEFAULT = Split()
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from app.domain import fusion as maths
 from app.domain.datasets import canonical_json
-from app.domain.errors import ExportMismatchError, NoGainError
+from app.domain.job_errors import ExportMismatchError, NoGainError
 from app.domain.specs import EnsembleSpec
 from app.serving.graph import Fusion, LogitSum, MetaLearner, WeightedMean, fuse
 from app.serving.runtime import load_engine, predict_rows

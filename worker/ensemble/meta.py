@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from app.domain.errors import MethodNotApplicableError
 from app.domain.fusion import (
     log_probabilities,
     mean_squared_error,
@@ -17,6 +16,7 @@ from app.domain.fusion import (
     softmax,
     stacking_features,
 )
+from app.domain.job_errors import MethodNotApplicableError
 from app.serving.graph import MetaLearner
 from worker.rows import Array, one_hot
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.errors import MethodNotApplicableError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import Network
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, Stack, TrainingSpec, TrainSpec, job_spec_adapter

@@ -7,8 +7,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from app.domain.errors import ExportMismatchError
 from app.domain.fusion import softmax
+from app.domain.job_errors import ExportMismatchError
 from app.domain.network import INPUT, Network, trace
 from app.serving.graph import INPUT as GRAPH_INPUT
 from app.serving.graph import IR_VERSION, OPSET

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from app.domain.errors import TrainingDivergedError
+from app.domain.job_errors import TrainingDivergedError
 from app.domain.specs import AdamW, CosineSchedule, TrainingSpec
 from worker.context import Reporter, Stopped
 from worker.nn.architectures import predict

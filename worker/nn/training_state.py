@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from app.domain.errors import CheckpointIncompatibleError
+from app.domain.job_errors import CheckpointIncompatibleError
 
 Arrays = list[NDArray[Any]]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.errors import MethodNotApplicableError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.layer_base import Shape
 from app.domain.layers import (
     Conv1D,

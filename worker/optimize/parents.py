@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from app.domain.errors import MethodNotApplicableError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.models import Link, LinkRole
 from app.domain.network import Network
 from app.serving.runtime import load_engine, predict_rows

@@ -5,7 +5,8 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from app.domain.errors import InvalidInputError, MethodNotApplicableError
+from app.domain.errors import InvalidInputError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.layers import Layer
 from app.domain.network import Network, SizeLimits, Trace, trace
 

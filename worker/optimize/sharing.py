@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.errors import MethodNotApplicableError, ShapeMismatchError
+from app.domain.errors import ShapeMismatchError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.layer_base import Shape
 from app.domain.layers import BatchNorm, Embedding, Layer, Standardize
 from app.domain.network import Network, trace

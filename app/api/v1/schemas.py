@@ -12,6 +12,7 @@ from app.db.registry import LinkRow, ModelRow, VersionRow
 from app.db.tables import Dataset
 from app.domain import errors
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
+from app.domain.error_tree import all_errors
 from app.domain.jobs import TERMINAL_STATES, Phase, State
 from app.domain.models import LinkRole, Metrics, VersionKind
 from app.domain.validation import Estimate
@@ -279,7 +280,7 @@ def _version_name(name: str | None, version: int | None) -> VersionName | None:
 def job_problem(error: Mapping[str, Any], job_id: str) -> Problem:
     """Describe why a job failed, in the form of every other error."""
     slug = str(error.get("type", "job-failed")).rpartition("/")[2]
-    kind = next((kind for kind in errors.all_errors() if kind.slug == slug), errors.JobError)
+    kind = next((kind for kind in all_errors() if kind.slug == slug), errors.JobError)
     return Problem(
         type=f"/problems/{slug}",
         title=str(error.get("title") or kind.title),

@@ -11,7 +11,8 @@ import numpy as np
 from app.datasets.options import IngestOptions, Limits, check_options
 from app.datasets.rows import Array, RawRows, check_finite
 from app.datasets.shapes import as_float32, shape_rows, text_bytes
-from app.domain.errors import FieldError, InvalidCsvError, InvalidRequestError, NoSamplesError
+from app.domain.errors import FieldError, InvalidRequestError
+from app.domain.upload_errors import InvalidCsvError, NoSamplesError
 
 TARGET_NAMES = ("label", "target", "class")
 CHUNK_ROWS = 4096

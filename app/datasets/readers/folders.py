@@ -14,14 +14,8 @@ from app.datasets.readers.images import IMAGE_MAGICS, decode_images
 from app.datasets.readers.npz import read_npz
 from app.datasets.readers.wav import decode_clips
 from app.datasets.rows import Array, RawRows
-from app.domain.errors import (
-    FieldError,
-    InvalidRequestError,
-    NoSamplesError,
-    UnreadableFileError,
-    UnsupportedArchiveError,
-    UnsupportedMediaTypeError,
-)
+from app.domain.errors import FieldError, InvalidRequestError, UnreadableFileError, UnsupportedMediaTypeError
+from app.domain.upload_errors import NoSamplesError, UnsupportedArchiveError
 
 
 class Media(NamedTuple):

@@ -11,7 +11,8 @@ import numpy as np
 
 from app.datasets.options import Limits
 from app.datasets.rows import Array
-from app.domain.errors import DeclaredSizeMismatchError, DecompressionBombError, UnreadableFileError
+from app.domain.errors import UnreadableFileError
+from app.domain.upload_errors import DeclaredSizeMismatchError, DecompressionBombError
 
 UINT8 = 0x08
 _HINT = "Install the data set again."

@@ -9,13 +9,8 @@ import numpy as np
 
 from app.datasets.options import IngestOptions, Limits
 from app.datasets.rows import Array
-from app.domain.errors import (
-    DecompressionBombError,
-    FieldError,
-    ImageTooLargeError,
-    ShapeMismatchError,
-    UnreadableMemberError,
-)
+from app.domain.errors import FieldError, ShapeMismatchError
+from app.domain.upload_errors import DecompressionBombError, ImageTooLargeError, UnreadableMemberError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

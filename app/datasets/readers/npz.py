@@ -12,14 +12,12 @@ from app.datasets.archive import open_archive, unpacking
 from app.datasets.options import IngestOptions, Limits, check_options
 from app.datasets.rows import Array, RawRows
 from app.datasets.shapes import find_features, shape_rows
-from app.domain.errors import (
+from app.domain.errors import FieldError, InvalidRequestError, ShapeMismatchError
+from app.domain.upload_errors import (
     DeclaredSizeMismatchError,
-    FieldError,
-    InvalidRequestError,
     LengthMismatchError,
     NoSamplesError,
     PickleNotAllowedError,
-    ShapeMismatchError,
     UnreadableMemberError,
     UnsupportedDtypeError,
 )

@@ -12,10 +12,10 @@ import numpy as np
 
 from app.datasets.options import Limits
 from app.datasets.rows import Array
-from app.domain.errors import (
+from app.domain.errors import FieldError
+from app.domain.upload_errors import (
     AudioTooLongError,
     DecompressionBombError,
-    FieldError,
     InvalidWavError,
     UnsupportedWavEncodingError,
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain import layers as ly
 from app.domain.datasets import DatasetSchema
-from app.domain.errors import MethodNotApplicableError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import CNN, CNN1D, MLP, TextCNN, build_network
 from app.serving.runtime import load_engine, predict_rows

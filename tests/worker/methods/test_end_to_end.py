@@ -9,7 +9,8 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
-from app.domain.errors import MethodNotApplicableError, NoGainError, ShapeMismatchError
+from app.domain.errors import ShapeMismatchError
+from app.domain.job_errors import MethodNotApplicableError, NoGainError
 from app.domain.network import Network, trace
 from app.serving.runtime import load_engine, predict_rows
 from tests.worker.methods.conftest import SMALL_MLP, TRAINING

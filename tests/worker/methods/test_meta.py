@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from app.domain.errors import MethodNotApplicableError
 from app.domain.fusion import stacked_probabilities
+from app.domain.job_errors import MethodNotApplicableError
 from worker.ensemble.meta import fit_classifier, fit_regression, fold_numbers
 
 

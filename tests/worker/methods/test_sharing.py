@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from app.domain import layers as ly
 from app.domain.datasets import DatasetSchema
-from app.domain.errors import MethodNotApplicableError, ShapeMismatchError
+from app.domain.errors import ShapeMismatchError
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import MLP, ResNet, build_network
 from worker.nn.export import to_onnx

@@ -5,7 +5,8 @@ from onnx import numpy_helper
 
 from app.domain import layers as ly
 from app.domain.datasets import DatasetSchema
-from app.domain.errors import ExportMismatchError, ShapeMismatchError
+from app.domain.errors import ShapeMismatchError
+from app.domain.job_errors import ExportMismatchError
 from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import build_network, fitting_types
 from app.serving.runtime import load_engine, predict_rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.domain import layers as ly
-from app.domain.errors import CheckpointIncompatibleError, TrainingDivergedError
+from app.domain.job_errors import CheckpointIncompatibleError, TrainingDivergedError
 from app.domain.network import InputSpec, Network
 from app.domain.specs import SGD, Adam, AdamW, ConstantSchedule, CosineSchedule, EarlyStopping, TrainingSpec
 from tests.worker.fakes import FakeReporter
