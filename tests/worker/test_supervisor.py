@@ -166,7 +166,7 @@ def test_a_product_that_is_not_what_its_manifest_says_is_never_registered(bench:
     assert bench.run_until_done(job_id) == ["retried", "retried", "retried"]
     error = read_job(bench.sessions, job_id).error
     assert error is not None
-    assert error["type"] == "artifact-corrupted"
+    assert error["type"] == "broken-product"
     assert versions_of(bench.sessions, job_id) == []
 
 
