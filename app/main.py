@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from app import __version__
 from app.api import system, v1
 from app.api.deps import Services
+from app.api.leaving import noticing_signals
 from app.api.middleware import Gate
 from app.api.openapi import install_openapi
 from app.api.problems import install_handlers
@@ -94,7 +95,8 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         janitor.start()
         log.info("api_started", version=__version__, predict_threads=_predict_threads())
         try:
-            yield
+            with noticing_signals(services.leaving):
+                yield
         finally:
             stop.set()
             await run_in_threadpool(janitor.stop)
@@ -122,6 +124,7 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
         # Every process of one service must read the tokens of the others, and all know where their database is.
         page_key=hashlib.sha256(f"page-token {settings.database_url}".encode()).digest(),
         is_current=lambda: is_current(engine),
+        leaving=threading.Event(),
     )
 
 

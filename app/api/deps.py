@@ -1,5 +1,6 @@
 """What endpoints are given: one bundle of services, built by `app.main.create_app`."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,7 +19,10 @@ from app.store.base import Store
 
 @dataclass(frozen=True)
 class Services:
-    """Hold what the process shares between requests. `is_current` tells whether the schema is the newest."""
+    """Hold what the process shares between requests.
+
+    `is_current` tells whether the schema is the newest, `leaving` that requests that wait must end.
+    """
 
     settings: Settings
     sessions: Sessions
@@ -30,6 +34,7 @@ class Services:
     metrics: Metrics
     page_key: bytes
     is_current: Callable[[], bool]
+    leaving: threading.Event
 
 
 def services(request: Request) -> Services:

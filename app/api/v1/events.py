@@ -46,7 +46,7 @@ async def stream_job_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Send `state`, `progress`, `metric`, `log` and `checkpoint` events, then `done`; comments keep it alive."""
     yield ServerSentEvent(retry=_RECONNECT_MILLISECONDS)
-    while True:
+    while not wired.leaving.is_set():
         try:
             found = await run_in_threadpool(_load, wired, str(job_id), after)
         except UnavailableError:

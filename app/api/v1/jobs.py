@@ -142,7 +142,7 @@ async def get_job(
     wait_seconds = _wanted_wait(prefer)
     deadline = time.monotonic() + wait_seconds
     found = await run_in_threadpool(_load, wired, str(job_id))
-    while not found.done and time.monotonic() < deadline:
+    while not found.done and time.monotonic() < deadline and not wired.leaving.is_set():
         await asyncio.sleep(_LOOK_SECONDS)
         found = await run_in_threadpool(_load, wired, str(job_id))
     if wait_seconds:

@@ -1,4 +1,4 @@
-"""The API dies after it has committed a job, before it wakes a worker. The job is in SQL, so nothing is lost."""
+"""How the API process ends: by SIGKILL between a commit and its hint, or by SIGTERM while clients wait."""
 
 import signal
 import sys
@@ -59,3 +59,17 @@ def test_a_job_whose_api_was_killed_before_the_hint_still_ends_once(service: Ser
         assert finished(service.sessions, job_id).state == "succeeded"
     assert all_jobs(service) == [job_id]
     assert len(versions_of(service.sessions, job_id)) == 1
+
+
+def test_an_api_that_is_told_to_end_sends_home_whoever_follows_a_job(service: Service) -> None:
+    port = str(free_port())
+    job = f"http://127.0.0.1:{port}/v1/jobs/{service.submit(steps=3)}"
+    # uvicorn has no deadline of its own here: it waits for the stream for ever.
+    with running([*HEALTHY_API, port], service.settings, name="api") as api, httpx.Client(timeout=30) as client:
+        until(lambda: ready(f"http://127.0.0.1:{port}"))
+        with client.stream("GET", f"{job}/events") as stream:
+            lines = stream.iter_lines()
+            assert next(line for line in lines if line.startswith("event:")) == "event: state"
+            api.send_signal(signal.SIGTERM)
+            assert "event: done" not in list(lines)
+        assert api.wait(timeout=20) in {0, -signal.SIGTERM}
