@@ -17,7 +17,7 @@ import numpy as np
 from app.domain.datasets import DatasetSchema
 from app.domain.network import Network
 from app.domain.presets import MLP, Architecture, ReferenceCNN, build_network
-from app.domain.specs import TrainingSpec
+from app.domain.training_specs import TrainingSpec
 
 RESULT = Path(__file__).parent / "results" / "training_overhead.json"
 TRAINING = TrainingSpec(epochs=4, batch_size=64)

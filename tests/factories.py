@@ -70,7 +70,7 @@ def version_manifest(
             accuracy=0.9,
             parameters=10,
             macs=10,
-            onnx_bytes=100,
+            served_bytes=100,
             weights_bytes=40,
             latency_ms_batch_1=0.1,
             latency_ms_batch_32=0.2,

@@ -112,7 +112,7 @@ def _pack(assignment: Assignment, context: Context, state: np.ndarray) -> _Produ
         seed=assignment.seed,
         protocol=1,
         metrics=Metrics(
-            parameters=64, macs=64, onnx_bytes=0, weights_bytes=512, latency_ms_batch_1=1.0, latency_ms_batch_32=1.0
+            parameters=64, macs=64, served_bytes=0, weights_bytes=512, latency_ms_batch_1=1.0, latency_ms_batch_32=1.0
         ),
     )
     return _Product(assignment.spec.name, "single", directory, manifest)

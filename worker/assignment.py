@@ -52,7 +52,8 @@ class Limits(_Part):
 class Assignment(_Part):
     """Describe one attempt of one job. It holds no address of a database or broker and no credential.
 
-    `references["members"]` is ordered as the spec's members. `checkpoint` is the state to resume from.
+    `references["members"]` is ordered as the spec's members; `unlabelled` is the data set that a transfer set names;
+    `checkpoint` is the state to resume from.
     """
 
     job_id: str
@@ -60,6 +61,7 @@ class Assignment(_Part):
     spec: JobSpec
     recipe_digest: str
     dataset: DatasetInput
+    unlabelled: DatasetInput | None = None
     references: dict[ReferenceRole, tuple[VersionInput, ...]] = Field(default_factory=dict)
     seed: int
     scratch: Path

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from app.domain.datasets import canonical_json
 from app.domain.models import Link
 from app.domain.network import Network, SizeLimits, statistics_weights, trace
-from app.domain.specs import TrainingSpec
+from app.domain.training_specs import TrainingSpec
 from app.serving.runtime import Engine, load_engine
 from worker.assignment import Assignment
 from worker.context import Reporter

@@ -1,17 +1,9 @@
 """Do what a job spec asks: one function per method, each from an assignment to products."""
 
+from app.domain.job_errors import MethodNotApplicableError
+from app.domain.optimize_specs import Convolve, Distill, ShareWeights
 from app.domain.presets import build_network
-from app.domain.specs import (
-    Convolve,
-    Distill,
-    EnsembleSpec,
-    OptimizeSpec,
-    Parallel,
-    Serial,
-    ShareWeights,
-    Stack,
-    TrainSpec,
-)
+from app.domain.specs import EnsembleSpec, OptimizeSpec, Parallel, Serial, Stack, TrainSpec
 from worker.assignment import Assignment
 from worker.context import Context
 from worker.ensemble.parallel import fuse_parallel
@@ -49,6 +41,8 @@ def run(assignment: Assignment, context: Context) -> list[Product]:
             return [_optimize(spec, assignment, context, data)]
         case EnsembleSpec() as spec:
             return _fuse(spec, assignment, context, data)
+        case _:
+            raise MethodNotApplicableError(f"This worker does not know {assignment.spec.kind}.")
 
 
 def train(spec: TrainSpec, assignment: Assignment, context: Context, data: Data) -> Product:
@@ -77,6 +71,8 @@ def _optimize(spec: OptimizeSpec, assignment: Assignment, context: Context, data
             return convolve_parent(spec, method, assignment, context, data)
         case Distill() as method:
             return distill(spec, method, assignment, context, data)
+        case _:
+            raise MethodNotApplicableError(f"This worker does not know {spec.method.method}.")
 
 
 def _fuse(spec: EnsembleSpec, assignment: Assignment, context: Context, data: Data) -> list[Product]:

@@ -99,7 +99,7 @@ def finish(draft: Draft, assignment: Assignment, data: Data) -> Product:
         **measured.model_dump(),
         parameters=draft.parameters,
         macs=draft.macs,
-        onnx_bytes=(draft.directory / "model.onnx").stat().st_size,
+        served_bytes=(draft.directory / "model.onnx").stat().st_size,
         weights_bytes=draft.weights_bytes,
     )
     report = _report(draft, metrics, comparisons, data)

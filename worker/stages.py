@@ -97,9 +97,11 @@ class StageReporter:
         self._whole = whole
         self._stages = stages
         self._stage = stage
+        self._scale = 1.0
 
     def progress(self, step: int, total_steps: int) -> None:
-        """Report the stage's steps as steps of the whole."""
+        """Report the stage's steps as steps of the whole, scaled where the stage takes others than were planned."""
+        self._scale = self._stage.steps / max(total_steps, 1)
         self._whole.progress(self._place(min(step, total_steps)), self._stages.total_steps)
 
     def metric(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -130,7 +132,7 @@ class StageReporter:
         self._whole.checkpoint(write_all, self._place(step))
 
     def _place(self, step: int) -> int:
-        return self._stages.done.steps + min(step, self._stage.steps)
+        return self._stages.done.steps + min(round(step * self._scale), self._stage.steps)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -18,7 +18,16 @@ from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
 from app.domain.job_errors import BrokenProductError
 from app.domain.models import VersionManifest
-from app.domain.specs import Convolve, Distill, JobSpec, RegisteredMember, Serial, ShareWeights, job_spec_adapter
+from app.domain.optimize_specs import Distill
+from app.domain.specs import (
+    JobSpec,
+    OptimizeSpec,
+    RegisteredMember,
+    SearchSpec,
+    Serial,
+    TrainSpec,
+    job_spec_adapter,
+)
 from app.logging import get_logger
 from app.settings import Settings
 from app.store.base import Store
@@ -131,13 +140,13 @@ def _references(session: Session, spec: JobSpec, job: ClaimedJob) -> dict[Refere
 def _rows_by_role(
     session: Session, spec: JobSpec, made: dict[int, VersionRow]
 ) -> dict[ReferenceRole, list[VersionRow]]:
-    if spec.kind == "train":
+    if isinstance(spec, TrainSpec | SearchSpec):
         return {}
+    if isinstance(spec, OptimizeSpec):
+        if isinstance(spec.method, Distill):
+            return {"teacher": [resolve(session, spec.method.teacher)]}
+        return {"parent": [resolve(session, spec.method.parent)]} if spec.method.parent else {}
     method = spec.method
-    if isinstance(method, Distill):
-        return {"teacher": [resolve(session, method.teacher)]}
-    if isinstance(method, ShareWeights | Convolve):
-        return {"parent": [resolve(session, method.parent)]} if method.parent else {}
     if isinstance(method, Serial):
         return {}  # its members are trained one after another, inside the job
     return {

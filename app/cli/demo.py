@@ -102,7 +102,7 @@ def judge(results: Sequence[Result]) -> list[Check]:
     by_name = {result.name: result for result in results}
     shared, parent = by_name.get(NAMES["shared"]), by_name.get(NAMES["resnet"])
     if shared and parent:
-        checks += [_is_smaller(shared, parent, figure) for figure in ("parameters", "weights_bytes", "onnx_bytes")]
+        checks += [_is_smaller(shared, parent, figure) for figure in ("parameters", "weights_bytes", "served_bytes")]
     return checks
 
 
@@ -179,7 +179,7 @@ def _row(result: Result) -> tuple[str, ...]:
         result.kind,
         render.with_interval(metrics.get("accuracy"), metrics.get("accuracy_interval")),
         f"{metrics['parameters']:,}",
-        render.size(metrics["onnx_bytes"]),
+        render.size(metrics["served_bytes"]),
         f"{metrics['latency_ms_batch_1']:.3f}",
         verdict,
     )

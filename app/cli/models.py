@@ -77,7 +77,7 @@ def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
         version.get("method") or version["kind"],
         render.with_interval(metrics.get("accuracy"), metrics.get("accuracy_interval")),
         f"{metrics['parameters']:,}",
-        render.size(metrics["onnx_bytes"]),
+        render.size(metrics["served_bytes"]),
         f"{metrics['latency_ms_batch_1']:.3f}",
         " ".join(f"{alias}→{number}" for alias, number in model.get("aliases", {}).items()),
     )
@@ -94,6 +94,6 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "digest": document["digest"],
         "accuracy": f"{render.with_interval(metrics.get('accuracy'), metrics.get('accuracy_interval'))} %",
         "parameters": f"{metrics['parameters']:,}",
-        "ONNX": render.size(metrics["onnx_bytes"]),
+        "ONNX": render.size(metrics["served_bytes"]),
         "latency": f"{metrics['latency_ms_batch_1']:.3f} ms at batch 1, {metrics['latency_ms_batch_32']:.3f} at 32",
     }

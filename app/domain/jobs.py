@@ -14,7 +14,7 @@ Charge = Literal["interruptions", "losses_without_progress", "failures", "none"]
 TERMINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 
 # Workers claim only jobs whose `min_protocol` they know; raise it when a spec or artifact changes incompatibly.
-PROTOCOL = 1
+PROTOCOL = 2
 MAXIMUM_LOSSES = 3
 MAXIMUM_FAILURES = 3
 MAXIMUM_ATTEMPTS = 50

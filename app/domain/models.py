@@ -1,12 +1,15 @@
 """What a model version is: files named by digest, the recipe that made it, and what was measured on it."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from app.domain.datasets import FileRef, Task, digest_of
 
 VersionKind = Literal["single", "ensemble"]
+GRAPH = "model.onnx"
+PACKED_GRAPH = "model.packed"
 LinkRole = Literal["parent", "teacher", "member"]
 
 
@@ -24,18 +27,37 @@ class InputSignature(Stored):
 
 
 class Metrics(Stored):
-    """Hold what was measured on the exported file, on the report rows; absent figures do not apply to the task."""
+    """Hold what was measured on the served file, on the report rows; absent figures do not apply to the task.
+
+    `served_bytes` is the size of the file that answers (see `served_file`), `weights_bytes` that of the weights at rest
+    or 0 without them. Latencies are medians and 95th percentiles on one thread.
+    """
 
     accuracy: float | None = None
     accuracy_interval: tuple[float, float] | None = None
     nll: float | None = None
+    brier: float | None = None
+    ece: float | None = None
     rmse: float | None = None
     parameters: int
     macs: int
-    onnx_bytes: int
+    served_bytes: int
+    gzip_bytes: int | None = None
     weights_bytes: int
     latency_ms_batch_1: float
+    latency_ms_batch_1_p95: float | None = None
     latency_ms_batch_32: float
+    latency_ms_batch_32_p95: float | None = None
+    rows_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_name(cls, value: object) -> object:
+        if isinstance(value, dict) and "onnx_bytes" in value:
+            value = {**value, "served_bytes": value["onnx_bytes"]}
+            del value["onnx_bytes"]
+        return value
 
 
 class Link(Stored):
@@ -48,7 +70,10 @@ class Link(Stored):
 
 
 class VersionManifest(Stored):
-    """Describe a version completely; its digest is the version's identity and ETag."""
+    """Describe a version completely; its digest is the version's identity and ETag.
+
+    `rejected` says why a version failed its gate: it is registered, but not served under a name without a number.
+    """
 
     kind: VersionKind
     method: str
@@ -63,11 +88,17 @@ class VersionManifest(Stored):
     protocol: int
     metrics: Metrics
     links: tuple[Link, ...] = ()
+    rejected: str | None = None
 
     @property
     def digest(self) -> str:
         """Return the SHA-256 of the canonical manifest."""
         return digest_of(self.model_dump(mode="json"))
+
+
+def served_file(files: Collection[str]) -> str:
+    """Return the name of the file that answers: the packed graph where there is one, else the plain ONNX graph."""
+    return PACKED_GRAPH if PACKED_GRAPH in files else GRAPH
 
 
 def recipe_digest(spec: dict[str, Any], dataset_digest: str, *, protocol: int) -> str:

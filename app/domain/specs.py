@@ -1,79 +1,17 @@
 """Job specs: what a user POSTs. Every number is bounded, every unknown field is refused."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, TypeAdapter, model_validator
 
 from app.domain.datasets import Value
 from app.domain.names import ModelReference, Name
+from app.domain.optimize_specs import OptimizeMethod
 from app.domain.presets import Architecture
+from app.domain.training_specs import TrainingSpec
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="The same seed, spec and data give the same weights on a CPU.")]
 TagText = Annotated[str, StringConstraints(min_length=1, max_length=250, pattern=r"^[^\x00]*$")]
-
-
-class ConstantSchedule(Value):
-    """Keep the learning rate."""
-
-    type: Literal["constant"] = "constant"
-
-
-class CosineSchedule(Value):
-    """Let the learning rate fall to zero along half a cosine, after a linear warm-up (Loshchilov & Hutter 2017)."""
-
-    type: Literal["cosine"] = "cosine"
-    warmup_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-
-
-Schedule: TypeAlias = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="type")]
-LearningRate = Annotated[float, Field(gt=0, le=10)]
-
-
-class Adam(Value):
-    """Kingma & Ba 2015."""
-
-    type: Literal["adam"] = "adam"
-    learning_rate: LearningRate = 0.001
-
-
-class AdamW(Value):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-
-    type: Literal["adamw"] = "adamw"
-    learning_rate: LearningRate = 0.001
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-
-
-class SGD(Value):
-    """Stochastic gradient descent with momentum."""
-
-    type: Literal["sgd"] = "sgd"
-    learning_rate: LearningRate = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = True
-
-
-Optimizer: TypeAlias = Annotated[Adam | AdamW | SGD, Field(discriminator="type")]
-
-
-class EarlyStopping(Value):
-    """Stop when the selection loss has not improved for `patience` epochs; the best epoch's weights are kept."""
-
-    patience: Annotated[int, Field(ge=1, le=1000)] = 5
-    minimum_delta: Annotated[float, Field(ge=0, le=100)] = 0.0
-
-
-class TrainingSpec(Value):
-    """Say how a network is trained. The weights of the best epoch on the selection rows are kept."""
-
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
-    optimizer: Optimizer = Field(default_factory=Adam)
-    schedule: Schedule = Field(default_factory=CosineSchedule)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    global_clipnorm: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    early_stopping: EarlyStopping | None = None
 
 
 class BaseSpec(Value):
@@ -83,6 +21,9 @@ class BaseSpec(Value):
     dataset: Name = Field(description="A registered data set.")
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     seed: Seed = 0
+    seeds: Annotated[int, Field(ge=1, le=50)] = Field(
+        1, description="Do the whole job so often, from `seed` on; the report gives mean and interval over all of them."
+    )
     alias: Name | None = Field(None, description="Point this alias at the new version when the job succeeds.")
     tags: dict[TagText, TagText] = Field(default_factory=dict, max_length=50)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
@@ -95,58 +36,9 @@ class TrainSpec(BaseSpec):
 
     kind: Literal["train"]
     architecture: Architecture
-
-
-class ShareWeights(Value):
-    """Let groups of equal layers use one variable each (ALBERT, Lan et al. 2020). Saves bytes, never time.
-
-    `groups` is a number (layers of equal shape are split, in order, into that many groups) or the groups by layer name.
-    """
-
-    method: Literal["share_weights"]
-    parent: ModelReference | None = None
-    architecture: Architecture | None = None
-    groups: (
-        Annotated[int, Field(ge=1, le=500)]
-        | Annotated[list[Annotated[list[str], Field(min_length=2)]], Field(min_length=1)]
-    ) = 1
-
-    @model_validator(mode="after")
-    def _check_source(self) -> "ShareWeights":
-        if (self.parent is None) == (self.architecture is None):
-            raise ValueError(
-                "name either a `parent` to share the weights of, or an `architecture` to train with shared weights"
-            )
-        return self
-
-
-class Convolve(Value):
-    """Replace structure of the parent by cheaper convolution.
-
-    `conv`: a dense front becomes convolution and pooling; `separable`: convolutions become depthwise-separable
-    (Chollet 2017); `gap`: Flatten + Dense becomes global average pooling + Dense (Lin et al. 2014).
-    """
-
-    method: Literal["convolve"]
-    parent: ModelReference
-    to: Literal["conv", "separable", "gap"] = "separable"
-    width: Annotated[float, Field(gt=0, le=8, description="Multiplies the number of new filters.")] = 1.0
-
-
-class Distill(Value):
-    """Train a small student on the outputs of a teacher (Hinton et al. 2015): L = (1-a) CE + a T^2 KL on logits."""
-
-    method: Literal["distill"]
-    teacher: ModelReference = Field(description="A model or an ensemble (its fused probabilities teach).")
-    student: Architecture
-    temperature: Annotated[float, Field(ge=0.1, le=100)] = 4.0
-    alpha: Fraction = 0.9
-    control: bool = Field(
-        default=True, description="Also train the same student on hard labels alone, with the same budget."
+    leak_check: bool = Field(
+        default=False, description="Also train on permuted labels: such a model must score chance on the report rows."
     )
-
-
-OptimizeMethod: TypeAlias = Annotated[ShareWeights | Convolve | Distill, Field(discriminator="method")]
 
 
 class OptimizeSpec(BaseSpec):
@@ -234,5 +126,49 @@ class EnsembleSpec(BaseSpec):
     )
 
 
-JobSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec, Field(discriminator="kind")]
+class Range(Value):
+    """Search numbers from `low` to `high`; whole ones when both are whole, evenly in their logarithm with `log`."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError("`low` must be less than `high`")
+        if self.log and self.low <= 0:
+            raise ValueError("only positive numbers have a logarithm")
+        return self
+
+
+class Choices(Value):
+    """Search a list of values of any kind, such as `[[16, 32], [32, 64]]` for a list of filters."""
+
+    choices: Annotated[list[Any], Field(min_length=2, max_length=100)]
+
+
+Space: TypeAlias = dict[
+    Annotated[str, StringConstraints(pattern=r"^/(architecture|training)(/[A-Za-z0-9_]+)+$")], Range | Choices
+]
+Objective: TypeAlias = Literal["accuracy", "latency", "bytes", "macs", "parameters"]
+
+
+class SearchSpec(BaseSpec):
+    """Search architectures and trainings; every point of the front of the objectives becomes a version.
+
+    `space` names, by JSON pointer into this spec, what is varied: `/architecture/filters`,
+    `/training/optimizer/learning_rate`. Points are judged on the selection rows; only the front sees the report rows.
+    """
+
+    kind: Literal["search"]
+    architecture: Architecture
+    space: Annotated[Space, Field(min_length=1, max_length=30)]
+    objectives: Annotated[
+        list[Objective], Field(min_length=1, max_length=4, default_factory=lambda: ["accuracy", "latency", "bytes"])
+    ]
+    trials: Annotated[int, Field(ge=1, le=1000)] = 20
+
+
+JobSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec, Field(discriminator="kind")]
 job_spec_adapter: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

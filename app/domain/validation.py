@@ -14,23 +14,22 @@ from app.domain.explain import explain_validation, suggest
 from app.domain.models import VersionManifest
 from app.domain.names import Reference, check_name, parse_reference
 from app.domain.network import SizeLimits, Trace, trace
+from app.domain.optimize_specs import Chain, Convolve, Distill, ShareWeights
 from app.domain.presets import Architecture, build_network
 from app.domain.specs import (
-    Convolve,
-    Distill,
     EnsembleSpec,
     JobSpec,
     Member,
     NewMember,
     OptimizeSpec,
     RegisteredMember,
+    SearchSpec,
     Serial,
-    ShareWeights,
     Stack,
-    TrainingSpec,
     TrainSpec,
     job_spec_adapter,
 )
+from app.domain.training_specs import TrainingSpec, check_training
 
 
 class KnownVersion(NamedTuple):
@@ -107,6 +106,8 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     _check_own_name(spec)
     pinned = {pointer: _check_reference(spec, pointer, text, schema, catalogue) for pointer, text in references(spec)}
     networks = list(_networks(spec))
+    for pointer, training in _trainings(spec):
+        check_training(training, schema, pointer=pointer)
     _check_batches(networks, schema)
     traces = [_trace(network, schema, limits) for network in networks]
     return CheckedSpec(_pin(spec, pinned), _estimate(networks, traces, schema), manifest)
@@ -219,12 +220,27 @@ def _networks(spec: JobSpec) -> Iterator[_Network]:
             yield _Network("/method/student", spec.method.student, spec.training)
         elif isinstance(spec.method, ShareWeights) and spec.method.architecture is not None:
             yield _Network("/method/architecture", spec.method.architecture, spec.training)
+    elif isinstance(spec, SearchSpec):
+        yield _Network("/architecture", spec.architecture, spec.training)
     else:
         members: Sequence[Member] = spec.method.members
         for index, member in enumerate(members):
             if isinstance(member, NewMember):
                 pointer = f"/method/members/{index}/architecture"
                 yield _Network(pointer, member.architecture, member.training or spec.training)
+
+
+def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
+    """Yield every training that the spec describes, and where."""
+    yield "/training", spec.training
+    if isinstance(spec, OptimizeSpec) and isinstance(spec.method, Chain):
+        for index, step in enumerate(spec.method.steps):
+            if step.training is not None:
+                yield f"/method/steps/{index}/training", step.training
+    elif isinstance(spec, EnsembleSpec):
+        for index, member in enumerate(spec.method.members):
+            if isinstance(member, NewMember) and member.training is not None:
+                yield f"/method/members/{index}/training", member.training
 
 
 def _check_batches(networks: Sequence[_Network], schema: DatasetSchema) -> None:

@@ -133,7 +133,7 @@ def test_the_report_is_the_one_that_the_worker_wrote(client: TestClient) -> None
 def test_the_leaderboard_marks_what_no_other_beats(client: TestClient, registry: Registry) -> None:
     from app.domain.models import Metrics
 
-    figures = {"macs": 1, "weights_bytes": 1, "latency_ms_batch_32": 1.0, "onnx_bytes": 1}
+    figures = {"macs": 1, "weights_bytes": 1, "latency_ms_batch_32": 1.0, "served_bytes": 1}
     for name, accuracy, latency, parameters in (("a", 0.9, 1.0, 10), ("b", 0.8, 2.0, 5), ("c", 0.95, 3.0, 20)):
         metrics = Metrics(accuracy=accuracy, latency_ms_batch_1=latency, parameters=parameters, **figures)
         registry.add_model(f"pets-{name}", metrics=metrics)

@@ -47,9 +47,9 @@ def test_a_method_may_stand_two_points_behind_its_baseline(difference: float, ho
     assert "its parent" in check.text
 
 
-@pytest.mark.parametrize("figure", ["parameters", "weights_bytes", "onnx_bytes"])
+@pytest.mark.parametrize("figure", ["parameters", "weights_bytes", "served_bytes"])
 def test_shared_weights_must_be_held_once_everywhere(figure: str) -> None:
-    parent = {"parameters": 300, "weights_bytes": 1200, "onnx_bytes": 1500}
-    shared = {"parameters": 100, "weights_bytes": 400, "onnx_bytes": 700} | {figure: parent[figure]}
+    parent = {"parameters": 300, "weights_bytes": 1200, "served_bytes": 1500}
+    shared = {"parameters": 100, "weights_bytes": 400, "served_bytes": 700} | {figure: parent[figure]}
     checks = judge([result("resnet", **parent), result("shared", difference=0.0, **shared)])
     assert [check.text.split(": ")[1].split()[0] for check in checks if not check.holds] == [figure]

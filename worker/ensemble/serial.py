@@ -12,7 +12,8 @@ from app.domain import fusion as maths
 from app.domain.datasets import RowSet, digest_of
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, NewMember, Serial, TrainingSpec
+from app.domain.specs import EnsembleSpec, NewMember, Serial
+from app.domain.training_specs import TrainingSpec
 from app.serving.graph import LogitSum
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment

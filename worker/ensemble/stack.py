@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, Stack, TrainingSpec, TrainSpec, job_spec_adapter
+from app.domain.specs import EnsembleSpec, Stack, TrainSpec, job_spec_adapter
+from app.domain.training_specs import TrainingSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment, VersionInput
 from worker.context import Context, Reporter

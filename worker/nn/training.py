@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from app.domain.job_errors import TrainingDivergedError
-from app.domain.specs import AdamW, CosineSchedule, TrainingSpec
+from app.domain.training_specs import AdamW, CosineSchedule, TrainingSpec
 from worker.context import Reporter, Stopped
 from worker.nn.architectures import predict
 from worker.nn.data import Array, Plan, Rows, batches

@@ -3,7 +3,10 @@
 from typing import Any
 
 from app.domain.network import trace
-from app.domain.specs import Convolve, OptimizeSpec
+from app.domain.optimize_specs import Convolve
+from app.domain.specs import OptimizeSpec
+from app.domain.surgery.convolution import Convolved, convolve
+from app.domain.surgery.rewriting import carry_over, check
 from worker.assignment import Assignment
 from worker.context import Context
 from worker.learning import (
@@ -18,9 +21,7 @@ from worker.learning import (
 )
 from worker.nn.objectives import Objective, plain_objective
 from worker.nn.training import Rows
-from worker.optimize.convolution import Convolved, convolve
 from worker.optimize.parents import Parent, baseline_of, link_to, read_parent, size_notes
-from worker.optimize.rewriting import carry_over, check
 from worker.optimize.share_weights import figures_before
 from worker.optimize.teaching import teach
 from worker.package import Product

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from app.domain.optimize_specs import Distill
 from app.domain.presets import build_network
-from app.domain.specs import Distill, OptimizeSpec
+from app.domain.specs import OptimizeSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context, Reporter
@@ -43,7 +44,7 @@ def distill(spec: OptimizeSpec, method: Distill, assignment: Assignment, context
     rows = len(data.y["train"])
     names = ["student", *(["control"] if method.control else [])]
     stages = Stages(context, [plan_stage(name, spec.training, rows) for name in names])
-    teaching = teach(teacher, data, temperature=method.temperature, alpha=method.alpha)
+    teaching = teach(teacher, data, temperature=method.temperature, alpha=method.soft_weight)
     for warning in teaching.warnings:
         context.reporter.log(warning)
     student = stages.run(
@@ -62,7 +63,7 @@ def distill(spec: OptimizeSpec, method: Distill, assignment: Assignment, context
         "teacher": size_notes(teacher),
         "taught_by": "fused probabilities" if teacher.manifest.kind == "ensemble" else "probabilities",
         "temperature": method.temperature,
-        "alpha": method.alpha,
+        "alpha": method.soft_weight,
         "teacher_entropy": teaching.entropy,
         "warnings": teaching.warnings,
         "gap_kept": gap_kept(own, [baseline.answers for baseline in baselines], data),

@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 
 from app.domain.network import Network, trace
+from app.domain.optimize_specs import ShareWeights
 from app.domain.presets import Architecture, build_network
-from app.domain.specs import OptimizeSpec, ShareWeights
+from app.domain.specs import OptimizeSpec
+from app.domain.surgery.rewriting import Weights, check
+from app.domain.surgery.sharing import find_groups, merge, share
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context
@@ -23,8 +26,6 @@ from worker.learning import (
 )
 from worker.nn.objectives import plain_objective
 from worker.optimize.parents import Parent, baseline_of, link_to, read_parent, size_notes
-from worker.optimize.rewriting import Weights, check
-from worker.optimize.sharing import find_groups, merge, share
 from worker.package import Product, simplest
 from worker.rows import Data
 from worker.stages import Stages

@@ -17,7 +17,7 @@ Cost = Literal["latency", "bytes", "parameters", "macs"]
 Quality = Literal["accuracy", "nll", "rmse"]
 _COSTS: Mapping[Cost, Callable[[Metrics], float]] = {
     "latency": lambda metrics: metrics.latency_ms_batch_1,
-    "bytes": lambda metrics: metrics.onnx_bytes,
+    "bytes": lambda metrics: metrics.served_bytes,
     "parameters": lambda metrics: metrics.parameters,
     "macs": lambda metrics: metrics.macs,
 }
@@ -88,7 +88,7 @@ def _entry(row: VersionRow, pareto: bool) -> Entry:
         rmse=metrics.rmse,
         parameters=metrics.parameters,
         macs=metrics.macs,
-        bytes=metrics.onnx_bytes,
+        bytes=metrics.served_bytes,
         weights_bytes=metrics.weights_bytes,
         latency_ms=metrics.latency_ms_batch_1,
         latency_ms_batch_32=metrics.latency_ms_batch_32,

@@ -11,10 +11,10 @@ from app.domain.datasets import DatasetSchema
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import CNN, CNN1D, MLP, TextCNN, build_network
+from app.domain.surgery.convolution import convolve
+from app.domain.surgery.rewriting import carry_over
 from app.serving.runtime import load_engine, predict_rows
 from worker.nn.export import to_onnx
-from worker.optimize.convolution import convolve
-from worker.optimize.rewriting import carry_over
 
 ROWS = {"train": 10, "selection": 10, "report": 10}
 DIGITS = DatasetSchema(features="image", shape=(8, 8, 1), dtype="uint8", classes=("a", "b", "c"), rows=ROWS)

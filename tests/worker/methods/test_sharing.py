@@ -11,8 +11,8 @@ from app.domain.errors import ShapeMismatchError
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import MLP, ResNet, build_network
+from app.domain.surgery.sharing import find_groups, merge, share
 from worker.nn.export import to_onnx
-from worker.optimize.sharing import find_groups, merge, share
 
 DIGITS = DatasetSchema(
     features="image",

@@ -6,7 +6,7 @@ import pytest
 from app.domain import layers as ly
 from app.domain.job_errors import CheckpointIncompatibleError, TrainingDivergedError
 from app.domain.network import InputSpec, Network
-from app.domain.specs import SGD, Adam, AdamW, ConstantSchedule, CosineSchedule, EarlyStopping, TrainingSpec
+from app.domain.training_specs import SGD, Adam, AdamW, ConstantSchedule, CosineSchedule, EarlyStopping, TrainingSpec
 from tests.worker.fakes import FakeReporter
 from worker.context import Stopped
 

@@ -21,7 +21,7 @@ from app.domain.layers import (
     SeparableConv2D,
 )
 from app.domain.network import Network, trace
-from worker.optimize.rewriting import Weights, rewrite
+from app.domain.surgery.rewriting import Weights, rewrite
 
 Target = Literal["conv", "separable", "gap"]
 CONVOLUTIONS = (Conv1D, Conv2D, SeparableConv1D, SeparableConv2D)

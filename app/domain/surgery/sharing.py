@@ -13,7 +13,7 @@ from app.domain.job_errors import MethodNotApplicableError
 from app.domain.layer_base import Shape
 from app.domain.layers import BatchNorm, Embedding, Layer, Standardize
 from app.domain.network import Network, trace
-from worker.optimize.rewriting import Weights, distinct, rewrite, variables_of
+from app.domain.surgery.rewriting import Weights, distinct, rewrite, variables_of
 
 Groups = Mapping[str, Sequence[str]]
 
