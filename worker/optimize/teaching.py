@@ -8,15 +8,19 @@ from numpy.typing import NDArray
 
 from app.domain.datasets import RowSet
 from app.domain.fusion import log_probabilities
+from app.domain.optimize_specs import LearnFrom
+from app.domain.specs import OptimizeSpec
 from worker.assignment import VersionInput
-from worker.learning import hard_targets
+from worker.learning import hard_rows, hard_targets
 from worker.nn.objectives import Objective, distillation_objective, plain_objective
 from worker.nn.training import Rows
-from worker.optimize.parents import answers_for
+from worker.optimize.parents import Parent, answers_for
 from worker.rows import Data
 
 # Below this mean entropy (nats) the teacher says little more than the labels do.
 SMALLEST_ENTROPY = 0.05
+# What is fine-tuned on its parent's answers learns from them and the labels in equal parts, at a mild temperature.
+TEMPERATURE, ALPHA = 2.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ def teach(teacher: VersionInput, data: Data, *, temperature: float, alpha: float
     logs = rows.train_targets[:, data.dataset_schema.outputs :].astype(np.float64)
     entropy = float(-(np.exp(logs) * logs).sum(axis=1).mean())
     return Teaching(rows, distillation_objective(temperature=temperature, alpha=alpha), entropy)
+
+
+def lesson_rows(learn_from: LearnFrom, spec: OptimizeSpec, parent: Parent, data: Data) -> tuple[Rows, Objective]:
+    """Return what a rewritten parent is fine-tuned on: the labels, or the labels and the parent's probabilities."""
+    if learn_from == "parent":
+        teaching = teach(parent.version, data, temperature=TEMPERATURE, alpha=ALPHA)
+        return teaching.rows, teaching.objective
+    return hard_rows(data), plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing)
 
 
 def _targets(teacher: VersionInput, name: RowSet, data: Data, alpha: float) -> NDArray[Any]:
