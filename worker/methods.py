@@ -1,7 +1,6 @@
 """Do what a job spec asks: one function per method, each from an assignment to products."""
 
 from app.domain.job_errors import MethodNotApplicableError
-from app.domain.optimize_specs import Convolve, Distill, ShareWeights
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, OptimizeSpec, Parallel, Serial, Stack, TrainSpec
 from worker.assignment import Assignment
@@ -20,9 +19,7 @@ from worker.learning import (
     trained_codec,
 )
 from worker.nn.objectives import plain_objective
-from worker.optimize.convolve import convolve_parent
-from worker.optimize.distill import distill
-from worker.optimize.share_weights import share_weights
+from worker.optimize.dispatch import optimize_with
 from worker.package import Product, simplest
 from worker.rows import Data, open_data
 from worker.stages import Stages
@@ -38,7 +35,7 @@ def run(assignment: Assignment, context: Context) -> list[Product]:
         case TrainSpec() as spec:
             return [train(spec, assignment, context, data)]
         case OptimizeSpec() as spec:
-            return [_optimize(spec, assignment, context, data)]
+            return [optimize_with(spec, assignment, context, data)]
         case EnsembleSpec() as spec:
             return _fuse(spec, assignment, context, data)
         case _:
@@ -61,18 +58,6 @@ def train(spec: TrainSpec, assignment: Assignment, context: Context, data: Data)
     notes = {"architecture": spec.architecture.model_dump(mode="json")}
     single = Single(network, trained, spec.name, "train", [simplest(data)], notes)
     return single_product(single, assignment, data)
-
-
-def _optimize(spec: OptimizeSpec, assignment: Assignment, context: Context, data: Data) -> Product:
-    match spec.method:
-        case ShareWeights() as method:
-            return share_weights(spec, method, assignment, context, data)
-        case Convolve() as method:
-            return convolve_parent(spec, method, assignment, context, data)
-        case Distill() as method:
-            return distill(spec, method, assignment, context, data)
-        case _:
-            raise MethodNotApplicableError(f"This worker does not know {spec.method.method}.")
 
 
 def _fuse(spec: EnsembleSpec, assignment: Assignment, context: Context, data: Data) -> list[Product]:

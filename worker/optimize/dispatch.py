@@ -1,0 +1,28 @@
+"""Call the method that a spec names: as a job of its own, or as a step of a chain."""
+
+from app.domain.job_errors import MethodNotApplicableError
+from app.domain.optimize_specs import Chain, Convolve, Distill, ShareWeights
+from app.domain.specs import OptimizeSpec
+from worker.assignment import Assignment
+from worker.context import Context
+from worker.optimize.chain import run_chain
+from worker.optimize.convolve import convolve_parent
+from worker.optimize.distill import distill
+from worker.optimize.share_weights import share_weights
+from worker.package import Product
+from worker.rows import Data
+
+
+def optimize_with(spec: OptimizeSpec, assignment: Assignment, context: Context, data: Data) -> Product:
+    """Do what an optimization asks for; raise MethodNotApplicableError when it cannot be done."""
+    match spec.method:
+        case ShareWeights() as method:
+            return share_weights(spec, method, assignment, context, data)
+        case Convolve() as method:
+            return convolve_parent(spec, method, assignment, context, data)
+        case Distill() as method:
+            return distill(spec, method, assignment, context, data)
+        case Chain() as method:
+            return run_chain(spec, method, assignment, context, data, optimize=optimize_with)
+        case _:
+            raise MethodNotApplicableError(f"This worker does not know {spec.method.method}.")
