@@ -102,7 +102,7 @@ class Reshape(BaseLayer):
 
 
 class Conv1D(WeightedLayer):
-    """Convolve (steps, channels) with `filters` kernels."""
+    """Convolve (steps, channels) with `filters` kernels, each over the channels of one of `groups` equal parts."""
 
     ranks = (2,)
     type: Literal["conv1d"] = "conv1d"
@@ -110,6 +110,7 @@ class Conv1D(WeightedLayer):
     kernel_size: Window = 3
     strides: Window = 1
     dilation: Window = 1
+    groups: Size = 1
     padding: Padding = "same"
 
     def apply(self, shape: Shape) -> Inference:
@@ -118,13 +119,13 @@ class Conv1D(WeightedLayer):
             raise self.misfit("has both strides and dilation; one of them must be 1")
         window = (self.dilation * (self.kernel_size - 1) + 1,)
         places = self.positions(shape[:-1], window, (self.strides,), self.padding)
-        kernel = (self.kernel_size, shape[-1], self.filters)
+        kernel = (self.kernel_size, channels_of_group(self, shape[-1]), self.filters)
         variables = {"kernel": kernel, **self.bias(self.filters)}
         return Inference((*places, self.filters), variables, math.prod(places) * math.prod(kernel))
 
 
 class Conv2D(WeightedLayer):
-    """Convolve (height, width, channels) with `filters` kernels."""
+    """Convolve (height, width, channels) with `filters` kernels, each over one of `groups` equal parts."""
 
     ranks = (3,)
     type: Literal["conv2d"] = "conv2d"
@@ -132,6 +133,7 @@ class Conv2D(WeightedLayer):
     kernel_size: Window2D = (3, 3)
     strides: Window2D = (1, 1)
     dilation: Window2D = (1, 1)
+    groups: Size = 1
     padding: Padding = "same"
 
     def apply(self, shape: Shape) -> Inference:
@@ -140,9 +142,20 @@ class Conv2D(WeightedLayer):
             raise self.misfit("has both strides and dilation; one of them must be 1")
         window = [gap * (size - 1) + 1 for gap, size in zip(self.dilation, self.kernel_size, strict=True)]
         places = self.positions(shape[:-1], window, self.strides, self.padding)
-        kernel = (*self.kernel_size, shape[-1], self.filters)
+        kernel = (*self.kernel_size, channels_of_group(self, shape[-1]), self.filters)
         variables = {"kernel": kernel, **self.bias(self.filters)}
         return Inference((*places, self.filters), variables, math.prod(places) * math.prod(kernel))
+
+
+def channels_of_group(layer: Conv1D | Conv2D, channels: int) -> int:
+    """Return how many channels each kernel of a convolution sees; raise InvalidArchitectureError on a remainder."""
+    for number, what in ((channels, "channels of its input"), (layer.filters, "filters")):
+        if number % layer.groups:
+            raise layer.misfit(
+                f"splits into {layer.groups} groups, but the {number} {what} cannot be split so",
+                "Choose `groups` that divides both the channels of the input and `filters`.",
+            )
+    return channels // layer.groups
 
 
 class DepthwiseConv2D(WeightedLayer):

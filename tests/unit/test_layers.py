@@ -61,6 +61,21 @@ def test_trap_41_separable_convolution_keeps_stride_padding_and_bias(stride, pad
     assert ("bias" in found.variables) is use_bias
 
 
+@given(groups=st.integers(1, 6), inner=st.integers(1, 4), outer=st.integers(1, 4), stride=st.integers(1, 3))
+def test_a_grouped_convolution_costs_its_share_of_a_full_one(groups, inner, outer, stride):
+    channels, filters = groups * inner, groups * outer
+    whole = ly.Conv2D(name="c", filters=filters, strides=stride).infer((9, 7, channels))
+    found = ly.Conv2D(name="c", filters=filters, strides=stride, groups=groups).infer((9, 7, channels))
+    assert found.output == whole.output
+    assert found.variables == {"kernel": (3, 3, inner, filters), "bias": (filters,)}
+    assert found.macs * groups == whole.macs
+    assert ly.Conv1D(name="c", filters=filters, groups=groups).infer((9, channels)).variables["kernel"] == (
+        3,
+        inner,
+        filters,
+    )
+
+
 def test_the_log_mel_spectrum_has_a_frame_per_step():
     layer = ly.LogMel(name="mel", sample_rate=8000, frame_length=256, frame_step=128, mel_bins=40)
     assert layer.infer((8000, 1)).output == (61, 40)
@@ -76,6 +91,8 @@ def test_the_log_mel_spectrum_has_a_frame_per_step():
         (ly.LogMel(name="m", sample_rate=8000), (100, 1), "a row has only 100"),
         (ly.LogMel(name="m", sample_rate=8000), (1000, 2), "needs one channel"),
         (ly.Conv1D(name="c", filters=1, strides=2, dilation=2), (9, 1), "both strides and dilation"),
+        (ly.Conv1D(name="c", filters=4, groups=2), (9, 3), "2 groups, but the 3 channels of its input"),
+        (ly.Conv2D(name="c", filters=3, groups=2), (9, 9, 4), "2 groups, but the 3 filters"),
     ],
 )
 def test_a_layer_says_why_its_input_does_not_fit(layer, shape, words):

@@ -116,6 +116,7 @@ def _conv(kind: Callable[..., keras.layers.Layer]) -> Build:
             layer.kernel_size,
             strides=layer.strides,
             dilation_rate=layer.dilation,
+            groups=layer.groups,
             padding=layer.padding,
             data_format="channels_last",
             name=name,

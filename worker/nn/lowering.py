@@ -269,7 +269,7 @@ def _convolve(graph: Graph, layer: ly.Conv1D | ly.Conv2D, inputs: Sequence[Value
     kernel = np.moveaxis(graph.variable(layer, "kernel"), (-1, -2), (0, 1))
     operands = [value.name, graph.constant(f"{layer.weights_name}/kernel", kernel), *_bias(graph, layer)]
     attributes = _window(value.shape, window, strides, layer.padding, dilation)
-    return Value(graph.node("Conv", operands, layer.name, **attributes), shape, "first")
+    return Value(graph.node("Conv", operands, layer.name, group=layer.groups, **attributes), shape, "first")
 
 
 def _depthwise_kernel(kernel: NDArray[Any]) -> NDArray[Any]:

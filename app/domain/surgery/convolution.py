@@ -79,11 +79,12 @@ def _to_separable(network: Network, weights: Weights, width: float) -> Convolved
 
 
 def _separable(layer: Conv1D | Conv2D, shape: Shape) -> bool:
-    """Say whether a depthwise-separable layer can stand for a convolution: those know one stride and no dilation."""
+    """Say whether a depthwise-separable layer can stand for a convolution: it has one stride, no dilation or groups."""
     window, strides, dilation = (
         value if isinstance(value, tuple) else (value,) for value in (layer.kernel_size, layer.strides, layer.dilation)
     )
-    return max(window) > 1 and shape[-1] > 1 and len(set(strides)) == 1 and max(dilation) == 1
+    plain = max(dilation) == 1 and layer.groups == 1
+    return plain and max(window) > 1 and shape[-1] > 1 and len(set(strides)) == 1
 
 
 def _separated(layer: Conv1D | Conv2D, width: float) -> Layer:

@@ -61,9 +61,11 @@ def test_trap_41_a_separable_layer_keeps_stride_padding_and_bias(options):
     assert ("middle/bias" in after.variables) == options["use_bias"]
 
 
-@pytest.mark.parametrize("options", [{"dilation": (2, 2)}, {"strides": (2, 1)}, {"kernel_size": (1, 1)}])
+@pytest.mark.parametrize(
+    "options", [{"dilation": (2, 2)}, {"strides": (2, 1)}, {"kernel_size": (1, 1)}, {"groups": 2, "filters": 6}]
+)
 def test_trap_41_what_a_separable_layer_cannot_express_is_kept(options):
-    network = one_convolution(filters=5, **options)
+    network = one_convolution(**{"filters": 5, **options})
     with pytest.raises(MethodNotApplicableError):
         convolve(network, random_weights(network), to="separable")
 

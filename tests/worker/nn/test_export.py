@@ -33,6 +33,9 @@ LAYERS: list[tuple[tuple[int, ...], dict[str, object]]] = [
     (IMAGE, {"type": "conv2d", "filters": 4, "kernel_size": 2, "strides": 3, "padding": "valid"}),
     (IMAGE, {"type": "conv2d", "filters": 4, "dilation": [2, 1], "use_bias": False, "padding": "valid"}),
     ((9, 7, 1), {"type": "conv2d", "filters": 4}),
+    ((9, 7, 4), {"type": "conv2d", "filters": 6, "groups": 2, "strides": 2, "use_bias": False}),
+    ((9, 7, 4), {"type": "conv2d", "filters": 8, "groups": 4, "kernel_size": [2, 3], "padding": "valid"}),
+    ((11, 4), {"type": "conv1d", "filters": 6, "groups": 2, "dilation": 2}),
     *[
         (IMAGE, {"type": kind, "strides": stride, "padding": padding, "use_bias": bias, "depth_multiplier": 2, **more})
         for kind, more in (("depthwise_conv2d", {}), ("separable_conv2d", {"filters": 5}))
