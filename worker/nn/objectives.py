@@ -58,7 +58,8 @@ def distillation_objective(*, temperature: float, alpha: float) -> Objective:
     """Learn from a teacher: (1 - a) CE(y, s) + a T^2 KL(softmax(t / T) || softmax(s / T)) (Hinton et al. 2015).
 
     Targets are [one-hot labels | the teacher's log-probabilities] (rows, 2 * classes): log p differs from the teacher's
-    logits by a constant per row, which softmax does not see. T^2 keeps the gradient's size as T grows.
+    logits by a constant per row, which softmax does not see. T^2 keeps the gradient's size as T grows. A row without a
+    label has zeros for labels: only the teacher teaches on it.
     """
 
     def loss(targets: Tensor, logits: Tensor) -> Tensor:
@@ -66,10 +67,24 @@ def distillation_objective(*, temperature: float, alpha: float) -> Objective:
         hard = cross_entropy(labels, logits)
         return (1 - alpha) * hard + alpha * temperature**2 * divergence(teacher / temperature, logits / temperature)
 
-    def correct(targets: Tensor, logits: Tensor) -> Tensor:
-        return _is_right(_halves(targets)[0], logits)
+    return Objective("distillation", loss, _agrees)
 
-    return Objective("distillation", loss, correct)
+
+def decoupled_objective(*, temperature: float, alpha: float, beta: float) -> Objective:
+    """Learn the label, and apart from it what the teacher says of the right class and of the others (Zhao et al. 2022).
+
+    CE(y, s) + T^2 (alpha TCKD + beta NCKD), see `decoupled_divergences`. Targets are packed as for the plain
+    distillation; in a row without a label the class that the teacher prefers stands for the right one.
+    """
+
+    def loss(targets: Tensor, logits: Tensor) -> Tensor:
+        labels, teacher = _halves(targets)
+        of_target, of_others = decoupled_divergences(
+            teacher / temperature, logits / temperature, _labels_or_choice(labels, teacher)
+        )
+        return cross_entropy(labels, logits) + temperature**2 * (alpha * of_target + beta * of_others)
+
+    return Objective("decoupled_distillation", loss, _agrees)
 
 
 def cross_entropy(labels: Tensor, logits: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -83,6 +98,35 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
     """Return KL(softmax(teacher) || softmax(student)) per row, from logits: 0 where they agree, else more."""
     log_teacher = ops.log_softmax(teacher, axis=-1)
     return ops.sum(ops.exp(log_teacher) * (log_teacher - ops.log_softmax(student, axis=-1)), axis=-1)
+
+
+def decoupled_divergences(teacher: Tensor, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, per row, the two parts of `divergence` (Zhao et al. 2022, equation 5).
+
+    TCKD is the divergence of (p_t, 1 - p_t), where t is the class that `target` (rows, classes) marks with 1; NCKD that
+    of the probabilities of all other classes among themselves. divergence = TCKD + (1 - p_t of the teacher) NCKD.
+    """
+    far = -1e9 * target
+    binary_teacher, binary_student = (_binary_logs(logits, target, far) for logits in (teacher, student))
+    of_target = ops.sum(ops.exp(binary_teacher) * (binary_teacher - binary_student), axis=-1)
+    return of_target, divergence(teacher + far, student + far)
+
+
+def _binary_logs(logits: Tensor, target: Tensor, far: Tensor) -> Tensor:
+    """Return [log p_t, log(1 - p_t)] per row."""
+    logs = ops.log_softmax(logits, axis=-1)
+    return ops.stack([ops.sum(target * logs, axis=-1), ops.logsumexp(logs + far, axis=-1)], axis=-1)
+
+
+def _labels_or_choice(labels: Tensor, teacher: Tensor) -> Tensor:
+    """Return the right class of each row, one-hot: the label's, or the teacher's choice where labels are all 0."""
+    known = ops.max(labels, axis=-1, keepdims=True) > 0
+    best = ops.argmax(ops.where(known, labels, teacher), axis=-1)
+    return ops.one_hot(best, labels.shape[-1], dtype=labels.dtype)
+
+
+def _agrees(targets: Tensor, logits: Tensor) -> Tensor:
+    return _is_right(_labels_or_choice(*_halves(targets)), logits)
 
 
 def _squared_error(targets: Tensor, predictions: Tensor) -> Tensor:
