@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,26 @@ from worker.context import Reporter
 from worker.nn.architectures import build_model, extract_weights
 from worker.nn.export import check_parity, to_onnx
 from worker.nn.objectives import Objective
+from worker.nn.projection import constrain, has_zeros
 from worker.nn.training import Rows, fit
 from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, write_weights
 from worker.rows import Array, Data, one_hot
 from worker.stages import Codec, Stage
+
+__all__ = [
+    "Lesson",
+    "Single",
+    "Trained",
+    "engine_of",
+    "hard_rows",
+    "hard_targets",
+    "has_zeros",
+    "learn",
+    "plan_stage",
+    "single_product",
+    "start_of",
+    "trained_codec",
+]
 
 EXPORT_TOLERANCE = 1e-4
 
@@ -40,7 +56,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Say what a network is to learn: from which targets, how, and from which start."""
+    """Say what a network is to learn: from which targets, how, and from which start.
+
+    With `keep_zeros` what is exactly 0 in a kernel of `start` stays 0 (`has_zeros` says whether there is anything to
+    keep). `groups[variable]`, of the variable's shape, numbers its entries: those of one number are kept equal, at
+    their mean; those of number -1 are free.
+    """
 
     network: Network
     rows: Rows
@@ -48,6 +69,8 @@ class Lesson:
     training: TrainingSpec
     seed: int
     start: Mapping[str, NDArray[Any]]
+    keep_zeros: bool = False
+    groups: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,11 +86,13 @@ class Single:
     links: tuple[Link, ...] = ()
     directory: str = "model"
     recipe_digest: str | None = None
+    max_drop: float | None = None
 
 
 def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
     """Train a network; the same lesson gives the same weights, whether it was interrupted or not."""
     model = build_model(lesson.network, lesson.start, seed=lesson.seed)
+    constrain(model, lesson.start, keep_zeros=lesson.keep_zeros, groups=lesson.groups)
     history = fit(
         model,
         lesson.rows,
@@ -140,6 +165,7 @@ def single_product(single: Single, assignment: Assignment, data: Data) -> Produc
         links=single.links,
         notes=single.notes,
         history=single.trained.history,
+        max_drop=single.max_drop,
     )
     return finish(draft, assignment, data)
 
