@@ -10,10 +10,10 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up check fmt
+.PHONY: help install demo test up check fmt reproduce reproduce-long
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 install: $(VENV)/.installed ## make .venv with everything that uv.lock names
 
@@ -31,6 +31,12 @@ up: install ## serve on http://127.0.0.1:8000 until Ctrl-C
 
 test: install ## run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+reproduce: install ## measure published tables again through the API (about ten minutes)
+	@$(BIN)/python -m benchmarks.learning
+
+reproduce-long: install ## also the rows that take longer (about two hours on 2 cores)
+	@$(BIN)/python -m benchmarks.learning --long
 
 check: install ## lint, types, import rules, spelling
 	$(BIN)/ruff check

@@ -160,10 +160,12 @@ class Datasets:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add_builtin(self, builtin: str, *, name: str | None = None) -> Document:
+    def add_builtin(
+        self, builtin: str, *, name: str | None = None, options: Mapping[str, Any] | None = None
+    ) -> Document:
         """Register a data set that Leanfuse brings: digits, fashion_mnist or mnist1d."""
         body = {"builtin": builtin} if name is None else {"builtin": builtin, "name": name}
-        return self._connection.post("/v1/datasets", body)
+        return self._connection.post("/v1/datasets", {**body, **(options or {})})
 
     def upload(
         self, path: Path, *, name: str, report_path: Path | None = None, options: Mapping[str, str] | None = None

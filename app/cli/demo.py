@@ -71,11 +71,12 @@ def run_demo(dataset: DatasetName, stack: Stack, *, json_output: bool = False) -
 
 
 @contextmanager
-def running_service(stack: Stack, *, home: Path = HOME) -> Iterator[str]:
-    """Start `leanfuse up` on a free port with a fresh home, wait until it is ready, and end it afterwards."""
+def running_service(stack: Stack, *, home: Path = HOME, keep: bool = False) -> Iterator[str]:
+    """Start `leanfuse up` on a free port with a fresh (or kept) home, wait until it is ready, and end it afterwards."""
     home = home.absolute()
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    if not keep:
+        shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{(port := free_port())}"
     with ExitStack() as resources:
         environment = {"LEANFUSE_HOME": str(home), "LEANFUSE_LOG_FORMAT": "json", "LEANFUSE_STORE_URL": ""}
