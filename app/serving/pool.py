@@ -15,8 +15,8 @@ from app.store.base import Store
 if TYPE_CHECKING:
     from app.serving.runtime import Engine  # which would load ONNX Runtime before the first model needs it
 
-# A session keeps the weights once more than the file does, and its arena.
-_BYTES_PER_FILE_BYTE = 2
+# A session keeps the weights once more than the graph does, and its arena.
+_BYTES_PER_GRAPH_BYTE = 2
 _BYTES_PER_ENGINE = 4 * 2**20
 
 
@@ -71,7 +71,9 @@ class EnginePool:
         started = time.perf_counter()
         engine = self._load(self._store.fetch(graph.sha256))
         with self._guard:
-            self._engines[graph.sha256] = _Loaded(engine, graph.size_bytes * _BYTES_PER_FILE_BYTE + _BYTES_PER_ENGINE)
+            self._engines[graph.sha256] = _Loaded(
+                engine, engine.graph_bytes * _BYTES_PER_GRAPH_BYTE + _BYTES_PER_ENGINE
+            )
             self._loading.pop(graph.sha256, None)
             self._evict()
             loaded = len(self._engines)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from app.db.registry import VersionRow
 from app.domain.datasets import FileRef
 from app.domain.errors import LeanfuseError, ModelNotReadyError, OverloadedError, PredictionTimeoutError
+from app.domain.models import served_file
 from app.metrics import Metrics
 from app.serving.pool import EnginePool
 
-GRAPH = "model.onnx"
 _BATCH_ROWS = 256
 Rows = NDArray[Any]
 
@@ -97,7 +97,8 @@ class Predictor:
 
 
 def _graph(version: VersionRow) -> FileRef:
-    graph = version.manifest.files.get(GRAPH)
+    files = version.manifest.files
+    graph = files.get(served_file(files))
     if graph is None:
         raise ModelNotReadyError(
             f"{version.name}/{version.version} has no graph to serve.", hint="Name another version."

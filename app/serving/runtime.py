@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from app.serving.packed import is_packed, is_packed_file, unpack
+
 Array = NDArray[Any]
 
 
@@ -26,6 +28,10 @@ class Engine(Protocol):
     def outputs(self) -> tuple[str, ...]:
         """Return the names of everything that the graph can answer."""
 
+    @property
+    def graph_bytes(self) -> int:
+        """Return the size of the graph in memory; a packed file is smaller."""
+
     def run(self, inputs: Array, outputs: Sequence[str]) -> list[Array]:
         """Answer `outputs`, each (rows, ...), for rows (rows, *shape) of this dtype. Only what is asked is computed."""
 
@@ -33,8 +39,9 @@ class Engine(Protocol):
 class OnnxEngine:
     """Run a graph by ONNX Runtime on the CPU."""
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, graph_bytes: int) -> None:
         self._session = session
+        self.graph_bytes = graph_bytes
         taken = session.get_inputs()[0]
         self._input: str = taken.name
         self.shape: tuple[int, ...] = tuple(taken.shape[1:])
@@ -48,7 +55,7 @@ class OnnxEngine:
 
 
 def load_engine(graph: Path | bytes, *, threads: int = 1) -> Engine:
-    """Return an engine for a graph (a path or its bytes) that uses at most `threads` CPU threads.
+    """Return an engine for a plain or packed graph (a path or its bytes) that uses at most `threads` CPU threads.
 
     The threads never spin while they wait: a service with many loaded models would burn its cores.
     """
@@ -58,8 +65,18 @@ def load_engine(graph: Path | bytes, *, threads: int = 1) -> Engine:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = graph if isinstance(graph, bytes) else str(graph)
-    return OnnxEngine(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+    source, graph_bytes = _source(graph)
+    return OnnxEngine(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]), graph_bytes)
+
+
+def _source(graph: Path | bytes) -> tuple[str | bytes, int]:
+    """Return what the runtime reads, with its size: a plain file as it lies there, a packed one unpacked."""
+    if isinstance(graph, Path):
+        if not is_packed_file(graph):
+            return str(graph), graph.stat().st_size
+        graph = graph.read_bytes()
+    plain = unpack(graph).SerializeToString() if is_packed(graph) else graph
+    return plain, len(plain)
 
 
 def predict_rows(engine: Engine, rows: Array, output: str, *, batch_size: int = 256) -> Array:

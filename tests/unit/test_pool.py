@@ -23,6 +23,7 @@ class FakeEngine:
     shape = (1,)
     dtype = "float32"
     outputs = ("probabilities",)
+    graph_bytes = 7
 
     def run(self, inputs: Any, outputs: Sequence[str]) -> list[Any]:
         return [inputs for _ in outputs]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -15,6 +14,7 @@ from app.domain.datasets import canonical_json
 from app.domain.job_errors import ExportMismatchError, NoGainError
 from app.domain.specs import EnsembleSpec
 from app.serving.graph import Fusion, LogitSum, MetaLearner, WeightedMean, fuse
+from app.serving.packed import is_packed_file, read_graph, write_graph
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import Assignment
 from worker.ensemble.members import Member, answers_of, best_of
@@ -74,12 +74,13 @@ def needed_outputs(fusion: Fusion, data: Data) -> list[str]:
 
 
 def _write(fused: Fused, directory: Path, data: Data) -> dict[str, Any]:
-    graph = fuse([onnx.load(member.graph) for member in fused.members], fused.fusion)
-    onnx.save(graph, directory / "model.onnx")
+    """Write the recipe and the fused graph, packed when a member is: what it saves would be lost otherwise."""
+    graph = fuse([read_graph(member.graph) for member in fused.members], fused.fusion)
+    path = write_graph(directory, graph, packed=any(is_packed_file(member.graph) for member in fused.members))
     (directory / "recipe.json").write_bytes(canonical_json(_recipe(fused)))
     if isinstance(fused.fusion, MetaLearner):
         save_file({"kernel": fused.fusion.kernel, "bias": fused.fusion.bias}, directory / "weights.safetensors")
-    return _check_parity(fused, directory / "model.onnx", data)
+    return _check_parity(fused, path, data)
 
 
 def _check_parity(fused: Fused, path: Path, data: Data) -> dict[str, Any]:

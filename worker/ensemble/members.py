@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
 from app.domain.fusion import mean_squared_error, negative_log_likelihood
-from app.domain.models import Link, Metrics
+from app.domain.models import Link, Metrics, served_file
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import VersionInput
 from worker.rows import Array, Data
@@ -44,9 +44,13 @@ def registered_members(versions: Sequence[VersionInput], data: Data) -> list[Mem
     for version in versions:
         check_fit(version, data)
     return [
-        Member(item.version_id, item.name, item.version, item.digest, item.files["model.onnx"], item.manifest.metrics)
+        Member(item.version_id, item.name, item.version, item.digest, _graph_of(item), item.manifest.metrics)
         for item in versions
     ]
+
+
+def _graph_of(version: VersionInput) -> Path:
+    return version.files[served_file(version.files)]
 
 
 def check_fit(version: VersionInput, data: Data) -> None:

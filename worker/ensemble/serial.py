@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.domain import fusion as maths
 from app.domain.datasets import RowSet, digest_of
+from app.domain.models import served_file
 from app.domain.network import Network
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, NewMember, Serial
@@ -200,7 +201,7 @@ def _fused(
             product.name_hint,
             None,
             product.manifest.digest,
-            product.directory / "model.onnx",
+            product.directory / served_file(product.manifest.files),
             product.manifest.metrics,
         )
         for place, product in enumerate(products)
