@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -16,6 +15,7 @@ from app.domain.datasets import canonical_json
 from app.domain.models import Link
 from app.domain.network import Network, SizeLimits, statistics_weights, trace
 from app.domain.training_specs import TrainingSpec
+from app.serving.packed import worth_packing, write_graph
 from app.serving.runtime import Engine, load_engine
 from worker.assignment import Assignment
 from worker.context import Reporter
@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 EXPORT_TOLERANCE = 1e-4
+KERNELS = ("kernel", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def single_product(single: Single, assignment: Assignment, data: Data) -> Produc
     rows = np.asarray(data.x["selection"][:PARITY_ROWS])
     model = build_model(single.network, weights, seed=assignment.seed)
     difference = check_parity(model, graph, rows, tolerance=EXPORT_TOLERANCE)
-    onnx.save(graph, directory / "model.onnx")
+    kernels = [values for name, values in weights.items() if name.endswith(KERNELS)]
+    write_graph(directory, graph, packed=worth_packing(kernels))
     draft = Draft(
         directory=directory,
         kind="single",

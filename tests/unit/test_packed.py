@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -136,10 +137,10 @@ def test_what_was_changed_on_purpose_is_refused_or_read_but_never_breaks(changes
     content = bytearray(PACKED)
     for place, value in changes:
         content[place] = value
-    try:
-        unpack(resealed(bytes(content)), largest_bytes=100_000)
-    except ArtifactCorruptedError as refused:
-        assert "cannot be read" in refused.detail
+    read = None
+    with suppress(ArtifactCorruptedError):
+        read = unpack(resealed(bytes(content)), largest_bytes=100_000)
+    assert read is None or read.ByteSize() < 200_000
 
 
 @given(st.binary(max_size=200))
