@@ -19,6 +19,11 @@ from app.domain.errors import AlreadyExistsError
 HOME = Path(".leanfuse/demo")
 START_SECONDS = 60.0
 MAXIMUM_LOSS = 0.02
+SMALLER = (
+    ("shared", "resnet", ("parameters", "weights_bytes", "served_bytes")),
+    ("pruned", "cnn", ("parameters", "macs", "served_bytes")),
+    ("int8", "cnn", ("served_bytes",)),
+)
 SHOWN_ROWS = 5
 FAILED = 1
 Stack: TypeAlias = Literal["embedded", "scaled"]
@@ -98,13 +103,15 @@ def run_wave(client: Client, specs: Sequence[Spec]) -> list[Document]:
 
 
 def judge(results: Sequence[Result]) -> list[Check]:
-    """Return what must hold of the reports: no method far behind its baseline, shared weights counted once."""
+    """Return what must hold of the reports: no method far behind its baseline, and smaller where it says so."""
     checks = [_keeps_up(result, result.baseline) for result in results if result.baseline]
     by_name = {result.name: result for result in results}
-    shared, parent = by_name.get(NAMES["shared"]), by_name.get(NAMES["resnet"])
-    if shared and parent:
-        checks += [_is_smaller(shared, parent, figure) for figure in ("parameters", "weights_bytes", "served_bytes")]
-    return checks
+    return checks + [
+        _is_smaller(by_name[NAMES[small]], by_name[NAMES[large]], figure)
+        for small, large, figures in SMALLER
+        for figure in figures
+        if NAMES[small] in by_name and NAMES[large] in by_name
+    ]
 
 
 def _keeps_up(result: Result, baseline: Document) -> Check:
@@ -113,9 +120,9 @@ def _keeps_up(result: Result, baseline: Document) -> Check:
     return Check(difference >= -MAXIMUM_LOSS, text)
 
 
-def _is_smaller(shared: Result, parent: Result, figure: str) -> Check:
-    before, after = parent.metrics[figure], shared.metrics[figure]
-    return Check(after < before, f"{shared.name} holds shared weights once: {figure} {before:,} to {after:,}")
+def _is_smaller(small: Result, large: Result, figure: str) -> Check:
+    before, after = large.metrics[figure], small.metrics[figure]
+    return Check(after < before, f"{small.name} is smaller than {large.name}: {figure} {before:,} to {after:,}")
 
 
 def _succeeded(job: Mapping[str, Any]) -> Check:

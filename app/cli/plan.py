@@ -29,11 +29,15 @@ NAMES = {
     "resnet": "demo-resnet",
     "shared": "demo-shared",
     "convolved": "demo-convolved",
+    "pruned": "demo-pruned",
+    "int8": "demo-int8",
     "distilled": "demo-distilled",
     "parallel": "demo-parallel",
     "serial": "demo-serial",
     "stack": "demo-stack",
 }
+# A few hundred report rows cannot show that a model is less than some points worse; the demo does not wait for more.
+MAX_DROP_POINTS = 5.0
 FUSIONS = ("parallel", "serial", "stack")
 
 
@@ -45,6 +49,8 @@ def waves(dataset: DatasetName) -> tuple[tuple[Spec, ...], ...]:
         (
             _share_weights(dataset, scale),
             _convolve(dataset, scale),
+            _prune(dataset, scale),
+            _quantize(dataset, scale),
             _parallel(dataset, scale),
             _serial(dataset, scale),
             _stack(dataset, scale),
@@ -73,13 +79,23 @@ def _train(dataset: DatasetName, scale: Scale, key: str) -> Spec:
 
 
 def _share_weights(dataset: DatasetName, scale: Scale) -> Spec:
-    method = {"method": "share_weights", "parent": NAMES["resnet"], "groups": 1}
+    method = {"method": "share_weights", "parent": NAMES["resnet"], "groups": 1, "max_drop": MAX_DROP_POINTS}
     return _base(dataset, scale, "shared") | {"kind": "optimize", "method": method}
 
 
 def _convolve(dataset: DatasetName, scale: Scale) -> Spec:
-    method = {"method": "convolve", "parent": NAMES["cnn"], "to": "separable"}
+    method = {"method": "convolve", "parent": NAMES["cnn"], "to": "separable", "max_drop": MAX_DROP_POINTS}
     return _base(dataset, scale, "convolved") | {"kind": "optimize", "method": method}
+
+
+def _prune(dataset: DatasetName, scale: Scale) -> Spec:
+    method = {"method": "prune", "parent": NAMES["cnn"], "ratio": 0.4, "rounds": 2, "max_drop": MAX_DROP_POINTS}
+    return _base(dataset, scale, "pruned", epochs=scale.fusion_epochs) | {"kind": "optimize", "method": method}
+
+
+def _quantize(dataset: DatasetName, scale: Scale) -> Spec:
+    method = {"method": "quantize", "parent": NAMES["cnn"], "max_drop": MAX_DROP_POINTS}
+    return _base(dataset, scale, "int8") | {"kind": "optimize", "method": method}
 
 
 def _distill(dataset: DatasetName, scale: Scale) -> Spec:

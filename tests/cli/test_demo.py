@@ -47,6 +47,12 @@ def test_a_method_may_stand_two_points_behind_its_baseline(difference: float, ho
     assert "its parent" in check.text
 
 
+def test_a_pruned_model_must_also_compute_less() -> None:
+    parent = {"parameters": 300, "macs": 900, "served_bytes": 1500}
+    checks = judge([result("cnn", **parent), result("pruned", **(parent | {"parameters": 100, "served_bytes": 500}))])
+    assert [check.text.split(": ")[1].split()[0] for check in checks if not check.holds] == ["macs"]
+
+
 @pytest.mark.parametrize("figure", ["parameters", "weights_bytes", "served_bytes"])
 def test_shared_weights_must_be_held_once_everywhere(figure: str) -> None:
     parent = {"parameters": 300, "weights_bytes": 1200, "served_bytes": 1500}
