@@ -1,11 +1,13 @@
-"""Measure an exported graph where they will serve: in a fresh process without any training framework.
+"""Measure an exported graph where it will serve: in a fresh process without any training framework.
 
 `python -m worker.measure` reads a request from stdin and answers on stdout; `measure` starts it and asks.
 """
 
+import gzip
+import hashlib
 import subprocess
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from app.domain import quality
 from app.domain.datasets import Task
 from app.domain.errors import JobError
 from app.domain.fusion import mean_squared_error, negative_log_likelihood
 from app.domain.stats import wilson_interval
-from app.serving.runtime import Engine, load_engine, predict_rows
+from app.serving.runtime import load_engine, predict_rows
+from worker.timing import BATCHES, Times, peak_memory_bytes, ratio_of_medians, rows_per_second, time_side_by_side
 
-_LATENCY_SECONDS = 0.25
-_LATENCY_RUNS = 200
+# Beyond so many classes a matrix of all pairs is no reading any more.
+LARGEST_CONFUSION = 200
 
 
 class _Part(BaseModel):
@@ -28,24 +32,49 @@ class _Part(BaseModel):
 
 
 class Request(_Part):
-    """Ask for a graph's figures on rows; `answers` is where its answers are to be written, as .npy."""
+    """Ask for a served file's figures on rows; `answers` is where its answers are to be written, as .npy.
+
+    `rival` is the served file of the model that it is compared with: both are timed in turns, in one process.
+    """
 
     model: Path
     rows: Path
     targets: Path
     task: Task
     answers: Path
+    rival: Path | None = None
 
 
-class Measured(_Part):
-    """Hold a graph's figures; latencies are medians in milliseconds on one thread."""
+class Figures(_Part):
+    """Hold the figures of a served file that a version's metrics list, by the names that they have there."""
 
     accuracy: float | None = None
     accuracy_interval: tuple[float, float] | None = None
     nll: float | None = None
+    brier: float | None = None
+    ece: float | None = None
     rmse: float | None = None
+    served_bytes: int
+    gzip_bytes: int
     latency_ms_batch_1: float
+    latency_ms_batch_1_p95: float
     latency_ms_batch_32: float
+    latency_ms_batch_32_p95: float
+    rows_per_second: float
+    peak_memory_bytes: int
+
+
+class Measured(_Part):
+    """Hold everything that was measured on the file of this digest.
+
+    `quality` tells more of its answers, `speed` how its times relate to the rival's, `memory` what the peak holds.
+    """
+
+    sha256: str
+    figures: Figures
+    quality: dict[str, Any]
+    speed: dict[str, Any] | None
+    memory: dict[str, Any]
 
 
 def measure(request: Request) -> Measured:
@@ -64,7 +93,7 @@ def measure(request: Request) -> Measured:
 
 
 def judge(answers: NDArray[Any], targets: NDArray[Any], task: Task) -> dict[str, Any]:
-    """Return accuracy with its Wilson interval and mean -log p, or the root mean squared error."""
+    """Return a classification's accuracy, its Wilson interval, NLL, Brier score and ECE, or a regression's RMSE."""
     if task == "regression":
         return {"rmse": mean_squared_error(answers, targets.reshape(answers.shape)) ** 0.5}
     correct = int(np.count_nonzero(answers.argmax(axis=1) == targets))
@@ -72,31 +101,93 @@ def judge(answers: NDArray[Any], targets: NDArray[Any], task: Task) -> dict[str,
         "accuracy": correct / len(targets),
         "accuracy_interval": wilson_interval(correct, len(targets)),
         "nll": negative_log_likelihood(answers, targets),
+        "brier": quality.brier_score(answers, targets),
+        "ece": quality.expected_calibration_error(answers, targets),
     }
 
 
-def median_latency_ms(engine: Engine, rows: NDArray[Any], output: str) -> float:
-    """Return the median time of one run on these rows, in milliseconds, after five runs to warm up."""
-    for _ in range(5):
-        engine.run(rows, [output])
-    seconds: list[float] = []
-    while len(seconds) < 10 or (sum(seconds) < _LATENCY_SECONDS and len(seconds) < _LATENCY_RUNS):
-        began = time.perf_counter()
-        engine.run(rows, [output])
-        seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds)) * 1000
+def examine(answers: NDArray[Any], targets: NDArray[Any], task: Task) -> dict[str, Any]:
+    """Return what a report tells beyond the metrics: by class and by confidence, or of the size of the errors."""
+    if task == "regression":
+        wanted = targets.reshape(answers.shape)
+        error = quality.mean_absolute_error(answers, wanted)
+        return {"mae": error, "r2": quality.determination(answers, wanted)}
+    classes = answers.shape[1]
+    calibration = {
+        "adaptive_ece": quality.adaptive_calibration_error(answers, targets),
+        "bins": [asdict(found) for found in quality.reliability(answers, targets)],
+    }
+    if classes > LARGEST_CONFUSION:
+        return {"calibration": calibration}
+    confusion = quality.confusion_matrix(targets, answers.argmax(axis=1), classes=classes)
+    return {
+        "balanced_accuracy": quality.balanced_accuracy(confusion),
+        "macro_f1": quality.macro_f1(confusion),
+        "matthews_correlation": quality.matthews_correlation(confusion),
+        "by_class": [asdict(found) for found in quality.class_figures(confusion)],
+        "confusion": confusion.tolist(),
+        "calibration": calibration,
+    }
 
 
 def answer(request: Request) -> Measured:
-    """Measure in this process."""
+    """Measure in this process: memory first, while nothing but the model is loaded, then times, then answers."""
     rows, targets = (np.load(path, mmap_mode="r", allow_pickle=False) for path in (request.rows, request.targets))
     output = "probabilities" if request.task == "classification" else "prediction"
+    before = peak_memory_bytes()
     engine = load_engine(request.model)
+    batch = np.resize(np.asarray(rows[: BATCHES[-1]], dtype=engine.dtype), (BATCHES[-1], *rows.shape[1:]))
+    throughput = rows_per_second(engine, batch, output)
+    memory = _memory(before)
+    rivals = [load_engine(request.rival)] if request.rival else []
+    one, many = (time_side_by_side([engine, *rivals], batch[:size], output) for size in (1, 32))
     answers = predict_rows(engine, rows, output)
     np.save(request.answers, answers, allow_pickle=False)
-    batch = np.resize(np.asarray(rows[:32], dtype=engine.dtype), (32, *rows.shape[1:]))
-    one, many = (median_latency_ms(engine, batch[:size], output) for size in (1, 32))
-    return Measured(**judge(answers, targets, request.task), latency_ms_batch_1=one, latency_ms_batch_32=many)
+    content = request.model.read_bytes()
+    figures: dict[str, Any] = {
+        **judge(answers, targets, request.task),
+        **_latencies(one[0], many[0]),
+        "served_bytes": len(content),
+        "gzip_bytes": len(gzip.compress(content, 6, mtime=0)),
+        "rows_per_second": throughput,
+        "peak_memory_bytes": memory["peak_bytes"],
+    }
+    return Measured(
+        sha256=hashlib.sha256(content).hexdigest(),
+        figures=Figures(**figures),
+        quality=examine(answers, targets, request.task),
+        speed=_speed(one, many) if rivals else None,
+        memory=memory,
+    )
+
+
+def _memory(before: int) -> dict[str, Any]:
+    peak = peak_memory_bytes()
+    return {
+        "peak_bytes": peak,
+        "added_bytes": peak - before,
+        "meaning": f"the process with interpreter and runtime, at its peak over batches of up to {BATCHES[-1]} rows; "
+        "added_bytes is what loading and running the model added",
+    }
+
+
+def _latencies(one: Times, many: Times) -> dict[str, float]:
+    return {
+        f"latency_ms_batch_{size}{name}": float(np.quantile(times, share))
+        for size, times in ((1, one), (32, many))
+        for name, share in (("", 0.5), ("_p95", 0.95))
+    }
+
+
+def _speed(one: list[Times], many: list[Times]) -> dict[str, Any]:
+    """Relate the times of the model and its rival, which were taken in turns."""
+    told: dict[str, Any] = {}
+    for size, (own, other) in ((1, one), (32, many)):
+        found = ratio_of_medians(own, other)
+        told[f"ratio_batch_{size}"] = found.ratio
+        told[f"ratio_batch_{size}_interval"] = found.interval
+        told[f"against_latency_ms_batch_{size}"] = float(np.median(other))
+    return told
 
 
 def main() -> None:

@@ -15,14 +15,16 @@ from safetensors.numpy import save_file
 
 from app.domain.datasets import FileRef, canonical_json
 from app.domain.jobs import PROTOCOL
-from app.domain.models import InputSignature, Link, Metrics, VersionKind, VersionManifest
+from app.domain.models import InputSignature, Link, Metrics, VersionKind, VersionManifest, served_file
 from app.domain.network import Network, trace
-from app.domain.stats import Comparison, compare_accuracy, compare_errors
+from app.domain.stats import Comparison, compare_accuracy, compare_errors, correct_for_many
 from worker.assignment import Assignment
-from worker.measure import Request, measure
+from worker.gate import Gate, examine_drop
+from worker.measure import Measured, Request, measure
 from worker.rows import Array, Data, hash_report
 
 PARITY_ROWS = 256
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,23 @@ class Product:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Name what a version is compared with, by its answers for the report rows."""
+    """Name what a version is compared with, by its answers for the report rows.
+
+    `graph` is its served file, where it has one: the version's times are taken in turns with its times.
+    """
 
     name: str
     answers: Array
+    graph: Path | None = None
 
 
 @dataclass(frozen=True)
 class Draft:
     """Hold what is known of a version before it is measured; its files lie in `directory` already.
 
-    `baselines` go from the one that the verdict is about to the less important ones.
+    `baselines` go from the one that the verdict is about to the less important ones. With `max_drop` the version is
+    rejected unless it is at most so many points of accuracy (percent of RMSE) worse than `baselines[gate]`. `beside` are
+    p-values of the same question in other reports: the verdict allows for their number too.
     """
 
     directory: Path
@@ -68,6 +76,14 @@ class Draft:
     links: tuple[Link, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
+    max_drop: float | None = None
+    gate: int = 0
+    beside: Sequence[float] = ()
+
+    @property
+    def served(self) -> Path:
+        """Return the file that will answer."""
+        return self.directory / served_file([path.name for path in self.directory.iterdir()])
 
 
 def write_weights(directory: Path, network: Network, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -79,33 +95,47 @@ def write_weights(directory: Path, network: Network, weights: Mapping[str, NDArr
 
 
 def finish(draft: Draft, assignment: Assignment, data: Data) -> Product:
-    """Measure the exported graph on the report rows, compare it with its baselines, write report.json."""
-    answers = assignment.scratch / f"{draft.directory.name}.answers.npy"
-    measured = measure(
-        Request(
-            model=draft.directory / "model.onnx",
-            rows=assignment.dataset.files["report_x"],
-            targets=assignment.dataset.files["report_y"],
-            task=data.dataset_schema.task,
-            answers=answers,
-        )
+    """Measure the served file on the report rows, compare it with its baselines, judge the gate, write report.json."""
+    measured, own = _measure(draft, assignment, data)
+    comparisons = correct_for_many(
+        [
+            compare_answers(own, baseline.answers, data, against=baseline.name, seed=assignment.seed)
+            for baseline in draft.baselines
+        ],
+        beside=draft.beside,
     )
-    own = np.load(answers, allow_pickle=False)
-    comparisons = [
-        compare_answers(own, baseline.answers, data, against=baseline.name, seed=assignment.seed)
-        for baseline in draft.baselines
-    ]
+    gate = _examine_gate(draft, own, data)
     metrics = Metrics(
-        **measured.model_dump(),
+        **measured.figures.model_dump(),
         parameters=draft.parameters,
         macs=draft.macs,
-        served_bytes=(draft.directory / "model.onnx").stat().st_size,
         weights_bytes=draft.weights_bytes,
     )
-    report = _report(draft, metrics, comparisons, data)
-    (draft.directory / "report.json").write_bytes(canonical_json(report))
-    manifest = _manifest(draft, metrics, assignment, data)
-    return Product(draft.name, draft.kind, draft.directory, manifest, tuple(comparisons))
+    report = _report(draft, measured, metrics, comparisons, data) | {"gate": gate.entry() if gate else None}
+    (draft.directory / REPORT).write_bytes(canonical_json(report))
+    manifest = _manifest(draft, metrics, assignment, data, rejected=gate.reason if gate else None)
+    return Product(draft.name, draft.kind, draft.directory, manifest, comparisons)
+
+
+def _measure(draft: Draft, assignment: Assignment, data: Data) -> tuple[Measured, Array]:
+    """Return the figures of the served file and its answers for the report rows."""
+    answers = assignment.scratch / f"{draft.directory.name}.answers.npy"
+    request = Request(
+        model=draft.served,
+        rows=assignment.dataset.files["report_x"],
+        targets=assignment.dataset.files["report_y"],
+        task=data.dataset_schema.task,
+        answers=answers,
+        rival=draft.baselines[0].graph if draft.baselines else None,
+    )
+    return measure(request), np.load(answers, allow_pickle=False)
+
+
+def _examine_gate(draft: Draft, own: Array, data: Data) -> Gate | None:
+    if draft.max_drop is None or not draft.baselines:
+        return None
+    other = draft.baselines[draft.gate]
+    return examine_drop(own, other.answers, data, against=other.name, max_drop=draft.max_drop, seed=draft.seed)
 
 
 def compare_answers(own: Array, other: Array, data: Data, *, against: str, seed: int) -> Comparison:
@@ -138,7 +168,8 @@ def summarize(comparison: Comparison, *, unit: str) -> str:
         "worse": f"Worse than {comparison.against}",
         "no difference shown": f"No difference from {comparison.against} shown",
     }[comparison.verdict]
-    return f"{words} ({figures}, p = {comparison.p_value:.3g})."
+    p_value = comparison.p_value if comparison.adjusted_p_value is None else comparison.adjusted_p_value
+    return f"{words} ({figures}, p = {p_value:.3g})."
 
 
 def file_ref(path: Path) -> FileRef:
@@ -156,7 +187,7 @@ def environment() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "packages": {name: found for name in packages if (found := _version(name))},
-        "latency": "median of single-threaded runs of the exported graph in a fresh process",
+        "latency": "median and 95th percentile of single-threaded runs of the served file in a fresh process",
     }
 
 
@@ -167,13 +198,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _report(draft: Draft, metrics: Metrics, comparisons: Sequence[Comparison], data: Data) -> dict[str, Any]:
+def _report(
+    draft: Draft, measured: Measured, metrics: Metrics, comparisons: Sequence[Comparison], data: Data
+) -> dict[str, Any]:
     unit = "points of accuracy" if data.classification else "of squared error"
     return {
         "metrics": metrics.model_dump(mode="json"),
+        "quality": measured.quality,
+        "speed": measured.speed and {"against": draft.baselines[0].name, **measured.speed},
+        "memory": measured.memory,
         "report_rows": len(data.y["report"]),
         "row_hashes": hash_report(data),
-        "model": file_ref(draft.directory / "model.onnx").model_dump(),
+        "model": {"file": draft.served.name, "sha256": measured.sha256, "size_bytes": metrics.served_bytes},
         "parity": draft.parity,
         "baseline": asdict(comparisons[0]) if comparisons else None,
         "comparisons": [asdict(comparison) for comparison in comparisons],
@@ -187,7 +223,9 @@ def _report(draft: Draft, metrics: Metrics, comparisons: Sequence[Comparison], d
     }
 
 
-def _manifest(draft: Draft, metrics: Metrics, assignment: Assignment, data: Data) -> VersionManifest:
+def _manifest(
+    draft: Draft, metrics: Metrics, assignment: Assignment, data: Data, *, rejected: str | None
+) -> VersionManifest:
     schema = data.dataset_schema
     files = sorted(path for path in draft.directory.iterdir() if path.is_file())
     return VersionManifest(
@@ -204,4 +242,5 @@ def _manifest(draft: Draft, metrics: Metrics, assignment: Assignment, data: Data
         protocol=PROTOCOL,
         metrics=metrics,
         links=draft.links,
+        rejected=rejected,
     )

@@ -88,3 +88,106 @@ def test_more_rows_could_have_shown_a_smaller_difference():
     rng = np.random.default_rng(0)
     few, many = (rng.choice([-1.0, 0.0, 1.0], rows) for rows in (100, 10_000))
     assert stats.smallest_shown(many) < stats.smallest_shown(few) / 5
+
+
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=20)
+
+
+@given(p_values)
+def test_holm_only_ever_raises_p_values_and_keeps_their_order(values):
+    adjusted = stats.holm(values)
+    assert all(before <= after <= 1 for before, after in zip(values, adjusted, strict=True))
+    assert [adjusted[place] for place in np.argsort(values, kind="stable")] == sorted(adjusted)
+    assert min(adjusted) == pytest.approx(min(1, len(values) * min(values)))
+
+
+def test_holm_keeps_false_alarms_over_many_comparisons_below_one_in_twenty():
+    rng = np.random.default_rng(0)
+    alarms = [min(stats.holm(list(rng.random(10)))) < 0.05 for _ in range(2000)]
+    assert np.mean(alarms) == pytest.approx(0.05, abs=0.015)
+
+
+def test_a_verdict_follows_the_p_value_that_is_adjusted_for_many_comparisons():
+    first, second = np.repeat([True, False], [9, 91]), np.repeat([False, True, False], [9, 1, 90])
+    alone = stats.compare_accuracy(first, second, against="the other")
+    assert (alone.verdict, alone.adjusted_p_value) == ("better", None)
+    same = stats.compare_accuracy(first, first, against="itself")
+    corrected = stats.correct_for_many([alone, same, same, same])
+    assert corrected[0].verdict == "no difference shown"
+    assert corrected[0].adjusted_p_value == pytest.approx(4 * alone.p_value)
+    assert corrected[0].p_value == alone.p_value
+
+
+def test_a_model_is_never_inferior_to_itself():
+    correct = np.random.default_rng(0).random(300) < 0.9
+    told = stats.non_inferior(correct, correct, 0.0)
+    assert (told.passed, told.difference, told.lower_bound, told.smallest_margin) == (True, 0, 0, 0)
+    squared = np.random.default_rng(0).random(300)
+    assert stats.non_inferior_errors(squared, squared, 0.0).passed
+
+
+def test_a_drop_beyond_the_margin_fails_and_one_far_within_it_passes():
+    rows = np.arange(5000)
+    parent, slightly, clearly = rows < 4500, rows < 4498, rows < 4300
+    assert stats.non_inferior(slightly, parent, 0.005).passed
+    assert not stats.non_inferior(clearly, parent, 0.005).passed
+    assert stats.non_inferior(clearly, parent, 0.05).passed
+
+
+def test_few_rows_cannot_show_that_nothing_was_lost():
+    parent, child = np.repeat([True, False, True], [10, 10, 180]), np.repeat([False, True], [10, 190])
+    told = stats.non_inferior(child, parent, 0.005)
+    assert (told.difference, told.passed) == (0, False)
+    assert told.smallest_margin > 0.05
+
+
+def test_an_equal_model_passes_its_smallest_margin_about_four_times_in_five():
+    rng = np.random.default_rng(0)
+    passed = []
+    for _ in range(200):
+        parent, child = rng.random(400) < 0.9, rng.random(400) < 0.9
+        margin = stats.non_inferior(child, parent, 1.0).smallest_margin
+        passed.append(stats.non_inferior(child, parent, margin).passed)
+    assert 0.7 <= np.mean(passed) <= 0.9
+
+
+def test_a_regression_may_lose_a_share_of_its_rmse():
+    squared = np.square(np.random.default_rng(0).normal(size=2000))
+    worse = squared * 1.03**2
+    told = stats.non_inferior_errors(worse, squared, 0.05)
+    assert told.difference == pytest.approx(-0.03)
+    assert told.passed
+    assert not stats.non_inferior_errors(worse, squared, 0.02).passed
+
+
+def test_the_interval_of_a_mean_over_runs_is_that_of_scipy():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    values = list(np.random.default_rng(0).normal(0.9, 0.01, 8))
+    found = stats.mean_over_runs(values)
+    expected = scipy_stats.t.interval(0.95, 7, np.mean(values), scipy_stats.sem(values))
+    assert found.interval == pytest.approx(expected)
+    assert found.mean == pytest.approx(np.mean(values))
+
+
+def test_one_run_has_no_interval_and_shows_nothing():
+    found = stats.mean_over_runs([0.4])
+    assert (found.interval, found.deviation) == (None, None)
+    assert stats.decide_over_runs(found) == "no difference shown"
+
+
+def test_runs_that_all_go_one_way_show_a_difference():
+    assert stats.decide_over_runs(stats.mean_over_runs([0.01, 0.012, 0.009])) == "better"
+    assert stats.decide_over_runs(stats.mean_over_runs([-0.01, -0.012, -0.009])) == "worse"
+    assert stats.decide_over_runs(stats.mean_over_runs([0.01, -0.012, 0.009])) == "no difference shown"
+
+
+def test_the_corrected_resampled_t_is_wider_than_the_plain_one():
+    # Nadeau & Bengio 2003: with ten folds the variance is 1/10 + 1/9 instead of 1/10 of the differences' variance.
+    differences = list(np.random.default_rng(0).normal(0.01, 0.02, 10))
+    plain = stats.mean_over_runs(differences)
+    mean, (low, high), p_value = stats.corrected_resampled_t(differences, 0.1)
+    assert mean == plain.mean
+    assert (high - low) / (plain.interval[1] - plain.interval[0]) == pytest.approx(np.sqrt(1 + 10 / 9))
+    assert (p_value < 0.05) == (not low <= 0 <= high)
+    with pytest.raises(ValueError, match="at least two"):
+        stats.corrected_resampled_t([0.1], 0.1)

@@ -134,6 +134,7 @@ def _finish(
             "steps": [step_row(step, product) for step, product in zip(method.steps, made, strict=True)],
         },
         history=report["history"],
+        max_drop=method.max_drop,
     )
     return finish(draft, assignment, data)
 

@@ -22,7 +22,7 @@ from worker.learning import (
 from worker.nn.objectives import Objective, plain_objective
 from worker.nn.training import Rows
 from worker.optimize.parents import Parent, baseline_of, link_to, read_parent, size_notes
-from worker.optimize.share_weights import figures_before
+from worker.optimize.selection import selection_figures
 from worker.optimize.teaching import teach
 from worker.package import Product
 from worker.rows import Data
@@ -47,7 +47,7 @@ def convolve_parent(
     trained = stages.run("training", lambda *state: learn(lesson, *state), trained_codec)
     notes = _notes(method, parent, convolved, new)
     if not new:
-        notes["before_fine_tuning"] = figures_before(convolved.network, start, data)
+        notes["before_fine_tuning"] = selection_figures(convolved.network, start, data)
     single = Single(
         convolved.network,
         trained,
@@ -56,6 +56,7 @@ def convolve_parent(
         [baseline_of(parent.version, data, role="parent")],
         notes,
         links=(link_to(parent.version, "parent"),),
+        max_drop=method.max_drop,
     )
     return single_product(single, assignment, data)
 

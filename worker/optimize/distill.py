@@ -1,104 +1,203 @@
 """Knowledge distillation: a small student learns from the outputs of a large teacher."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from app.domain.network import Network
 from app.domain.optimize_specs import Distill
 from app.domain.presets import build_network
 from app.domain.specs import OptimizeSpec
+from app.domain.training_specs import Augmentation, TrainingSpec
+from app.domain.transfer import check_transfer
 from app.serving.runtime import predict_rows
-from worker.assignment import Assignment
-from worker.context import Context, Reporter
+from worker.assignment import Assignment, VersionInput
+from worker.context import Context
 from worker.learning import (
     Lesson,
     Single,
     Trained,
     engine_of,
-    hard_rows,
+    hard_targets,
     learn,
     plan_stage,
     single_product,
     start_of,
     trained_codec,
 )
-from worker.nn.objectives import Objective, plain_objective
+from worker.nn.objectives import Objective, decoupled_objective, distillation_objective, plain_objective
 from worker.nn.training import Rows
+from worker.optimize.lectures import LECTURE, Lecture, Lecturer, lecture_codec
 from worker.optimize.parents import baseline_of, link_to, referred, size_notes
-from worker.optimize.teaching import teach
+from worker.optimize.teaching import entropy_warnings
+from worker.optimize.transfer import TransferSet, transfer_set
 from worker.package import Baseline, Product
 from worker.rows import Array, Data
-from worker.stages import Stages
+from worker.stages import Stage, Stages
 
 
 def distill(spec: OptimizeSpec, method: Distill, assignment: Assignment, context: Context, data: Data) -> Product:
     """Train the student on the teacher's outputs and, as a control, the same student on the labels alone.
 
-    Both start from the same weights and see the same batches in the same order, so that what differs is the teacher.
+    Both start from the same weights and take as many steps; with no unlabelled rows they see the same batches in the
+    same order. So what differs is the teacher.
     """
+    check_transfer(method, spec.training, data.dataset_schema)
     teacher = referred(assignment, "teacher", data)
-    network = build_network(method.student, data.dataset_schema)
-    school = _School(spec, data)
-    rows = len(data.y["train"])
-    names = ["student", *(["control"] if method.control else [])]
-    stages = Stages(context, [plan_stage(name, spec.training, rows) for name in names])
-    teaching = teach(teacher, data, temperature=method.temperature, alpha=method.soft_weight)
-    for warning in teaching.warnings:
+    transfer = transfer_set(method.transfer, spec.training.augmentation, assignment, data)
+    school = _School(spec, method, build_network(method.student, data.dataset_schema), transfer, data)
+    lecturer = Lecturer(method, teacher, school.network, transfer, assignment, data)
+    stages = Stages(context, [*lecturer.plan(), *school.plan()])
+    answers = lecturer.answer_out_of_fold(stages)
+    lecture = stages.run(LECTURE, lambda *_: lecturer.write(answers), lecture_codec)
+    warnings = [*entropy_warnings(lecture.entropy), *_augmentation_warnings(method, spec.training)]
+    for warning in warnings:
         context.reporter.log(warning)
-    student = stages.run(
-        "student", lambda *state: school.train(method, teaching.rows, teaching.objective, *state), trained_codec
-    )
-    baselines = [baseline_of(teacher, data, role="teacher")]
+    student = stages.run("student", lambda *state: learn(school.taught(lecture, lecturer), *state), trained_codec)
+    control = None
     if method.control:
-        hard = plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing)
-        control = stages.run(
-            "control", lambda *state: school.train(method, hard_rows(data), hard, *state), trained_codec
-        )
-        answers = predict_rows(engine_of(network, control.weights), data.x["report"], data.output)
-        baselines.append(Baseline("the same student trained on labels alone", answers))
-    own = predict_rows(engine_of(network, student.weights), data.x["report"], data.output)
+        control = stages.run("control", lambda *state: learn(school.controlled(), *state), trained_codec)
+    baselines = [baseline_of(teacher, data, role="teacher"), *school.control_baseline(control)]
+    own = school.answers(student)
     notes = {
-        "teacher": size_notes(teacher),
-        "taught_by": "fused probabilities" if teacher.manifest.kind == "ensemble" else "probabilities",
-        "temperature": method.temperature,
-        "alpha": method.soft_weight,
-        "teacher_entropy": teaching.entropy,
-        "warnings": teaching.warnings,
-        "gap_kept": gap_kept(own, [baseline.answers for baseline in baselines], data),
+        **_notes(method, teacher, lecture, lecturer),
+        "transfer": transfer.told,
+        "control": school.control_notes() if method.control else None,
+        "warnings": warnings,
+        **gap_notes(own, [baseline.answers for baseline in baselines], data),
     }
-    single = Single(network, student, spec.name, "distill", baselines, notes, links=(link_to(teacher, "teacher"),))
+    links = (link_to(teacher, "teacher"),)
+    single = Single(
+        school.network, student, spec.name, "distill", baselines, notes, links=links, max_drop=method.max_drop
+    )
     return single_product(single, assignment, data)
 
 
-def gap_kept(student: Array, others: list[Array], data: Data) -> float | None:
-    """Return the share of the teacher's lead over the control that the student has, in accuracy on the report rows.
-
-    None without a control or where the teacher has no lead. For a regression the lead is one in mean squared error.
-    """
-    if len(others) < 2:
-        return None
-    own, teacher, control = (_score(answers, data) for answers in (student, *others))
-    return (own - control) / (teacher - control) if teacher > control else None
+def _augmentation_warnings(method: Distill, training: TrainingSpec) -> list[str]:
+    if not training.augmentation.used or method.transfer.augmented_copies:
+        return []
+    return [
+        "The training's augmentation is left out: a teacher is asked once, and must have seen the very rows that the "
+        "student sees. Set `transfer.augmented_copies` to let it teach on changed copies."
+    ]
 
 
-def _score(answers: Array, data: Data) -> float:
-    targets = np.asarray(data.y["report"])
-    if data.classification:
-        return float((answers.argmax(axis=1) == targets).mean())
-    return -float(np.square(answers - targets.reshape(answers.shape)).mean())
+def _notes(method: Distill, teacher: VersionInput, lecture: Lecture, lecturer: Lecturer) -> dict[str, Any]:
+    dkd = {"beta": method.beta} if method.loss == "dkd" else {}
+    return {
+        "teacher": size_notes(teacher),
+        "taught_by": lecturer.told,
+        "loss": method.loss,
+        "temperature": method.temperature,
+        "alpha": method.soft_weight,
+        **dkd,
+        "teacher_entropy": lecture.entropy,
+        "hints": method.hints.model_dump(mode="json") if method.hints else None,
+    }
 
 
 @dataclass(frozen=True)
 class _School:
+    """Hold what the student and its control share: network, start, seed, schedule, and the rows with a label."""
+
     spec: OptimizeSpec
+    method: Distill
+    network: Network
+    transfer: TransferSet
     data: Data
 
-    def train(
-        self, method: Distill, rows: Rows, objective: Objective, reporter: Reporter, resume: Path | None
-    ) -> Trained:
-        """Train the student from its own seed."""
-        network = build_network(method.student, self.data.dataset_schema)
-        start: dict[str, Any] = start_of(network, self.data)
-        return learn(Lesson(network, rows, objective, self.spec.training, self.spec.seed, start), reporter, resume)
+    @property
+    def training(self) -> TrainingSpec:
+        """Return the training without its augmentation: copies that it changed stand in the transfer set."""
+        return self.spec.training.model_copy(update={"augmentation": Augmentation()})
+
+    def plan(self) -> list[Stage]:
+        """Plan two trainings of equal length."""
+        names = ["student", *(["control"] if self.method.control else [])]
+        return [plan_stage(name, self.training, len(self.transfer.x)) for name in names]
+
+    def taught(self, lecture: Lecture, lecturer: Lecturer) -> Lesson:
+        """Return what the student learns."""
+        rows = Rows(
+            self.transfer.x,
+            lecture.train,
+            selection_x=self.data.x["selection"],
+            selection_targets=lecture.selection,
+        )
+        return self._lesson(rows, self._objective())
+
+    def controlled(self) -> Lesson:
+        """Return what the control learns: the labels alone, in as many steps."""
+        data = self.data
+        everything = self.transfer.labelled == len(self.transfer.x)
+        rows = Rows(
+            self.transfer.x,
+            self.transfer.targets,
+            selection_x=data.x["selection"],
+            selection_targets=hard_targets(data, data.y["selection"]),
+            chosen=None if everything else self.transfer.same_budget(self.spec.seed),
+        )
+        smoothing = self.training.label_smoothing
+        return self._lesson(rows, plain_objective(data.dataset_schema.task, label_smoothing=smoothing))
+
+    def answers(self, trained: Trained) -> Array:
+        """Return a network's answers for the report rows."""
+        return predict_rows(engine_of(self.network, trained.weights), self.data.x["report"], self.data.output)
+
+    def control_baseline(self, control: Trained | None) -> list[Baseline]:
+        """Return the control as what the student is compared with."""
+        if control is None:
+            return []
+        return [Baseline("the same student trained on labels alone", self.answers(control))]
+
+    def control_notes(self) -> dict[str, Any]:
+        """Say on how many rows and with how many steps the control was trained."""
+        stage = self.plan()[-1]
+        return {
+            "rows": self.transfer.labelled,
+            "epochs": stage.epochs,
+            "optimizer_steps": stage.steps,
+            "budget": "the same start, seed, schedule and number of optimizer steps as the student",
+        }
+
+    def _objective(self) -> Objective:
+        if not self.data.classification:
+            return plain_objective("regression")
+        temperature, alpha = self.method.temperature, self.method.soft_weight
+        if self.method.loss == "dkd":
+            return decoupled_objective(temperature=temperature, alpha=alpha, beta=self.method.beta)
+        return distillation_objective(temperature=temperature, alpha=alpha)
+
+    def _lesson(self, rows: Rows, objective: Objective) -> Lesson:
+        start: dict[str, NDArray[Any]] = start_of(self.network, self.data)
+        return Lesson(self.network, rows, objective, self.training, self.spec.seed, start)
+
+
+def gap_notes(student: Array, others: list[Array], data: Data) -> dict[str, Any]:
+    """Say which share of the teacher's lead over the control the student has, and the figures behind it.
+
+    In accuracy on the report rows; for a regression in root mean squared error. `gap_kept` is None without a control
+    or where the teacher has no lead.
+    """
+    names = ("student", "teacher", "control")
+    figures = {name: _figure(answers, data) for name, answers in zip(names, (student, *others), strict=False)}
+    measure = "accuracy" if data.classification else "rmse"
+    return {"gap_kept": gap_kept(figures, data), "gap": {"measure": measure, **figures}}
+
+
+def gap_kept(figures: dict[str, float], data: Data) -> float | None:
+    """Return (student - control) / (teacher - control), of accuracies or of negated mean squared errors."""
+    if "control" not in figures:
+        return None
+    scores = {name: value if data.classification else -(value**2) for name, value in figures.items()}
+    lead = scores["teacher"] - scores["control"]
+    return (scores["student"] - scores["control"]) / lead if lead > 0 else None
+
+
+def _figure(answers: Array, data: Data) -> float:
+    targets = np.asarray(data.y["report"])
+    if data.classification:
+        return float((answers.argmax(axis=1) == targets).mean())
+    return float(np.square(answers - targets.reshape(answers.shape)).mean() ** 0.5)

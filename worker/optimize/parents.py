@@ -1,6 +1,7 @@
 """Read a registered version that a method starts from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from app.domain.job_errors import MethodNotApplicableError
-from app.domain.models import Link, LinkRole
+from app.domain.models import Link, LinkRole, served_file
 from app.domain.network import Network
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import Assignment, ReferenceRole, VersionInput
@@ -52,12 +53,18 @@ def label_of(version: VersionInput) -> str:
 
 def baseline_of(version: VersionInput, data: Data, *, role: str) -> Baseline:
     """Return a version as what another is compared with."""
-    return Baseline(f"its {role} {label_of(version)}", answers_for(version, data.x["report"], data))
+    answers = answers_for(version, data.x["report"], data)
+    return Baseline(f"its {role} {label_of(version)}", answers, served_path(version))
+
+
+def served_path(version: VersionInput) -> Path:
+    """Return the file of a version that answers."""
+    return version.files[served_file(version.files)]
 
 
 def answers_for(version: VersionInput, rows: Array, data: Data) -> NDArray[np.float32]:
     """Return what a version's graph answers for raw rows, exactly as it would serve them."""
-    return predict_rows(load_engine(version.files["model.onnx"]), rows, data.output)
+    return predict_rows(load_engine(served_path(version)), rows, data.output)
 
 
 def link_to(version: VersionInput, role: LinkRole) -> Link:
