@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from app.domain.datasets import canonical_json
 from app.domain.models import Link
 from app.domain.network import Network, SizeLimits, statistics_weights, trace
+from app.domain.specs import TrainSpec
 from app.domain.training_specs import TrainingSpec
 from app.serving.packed import worth_packing, write_graph
 from app.serving.runtime import Engine, load_engine
@@ -21,8 +22,8 @@ from worker.assignment import Assignment
 from worker.context import Reporter
 from worker.nn.architectures import build_model, extract_weights
 from worker.nn.export import check_parity, to_onnx
-from worker.nn.objectives import Objective
-from worker.nn.projection import constrain, has_zeros
+from worker.nn.objectives import Objective, plain_objective
+from worker.nn.projection import constrain, has_zeros, is_kernel
 from worker.nn.training import Rows, fit
 from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, write_weights
 from worker.rows import Array, Data, one_hot
@@ -44,7 +45,6 @@ __all__ = [
 ]
 
 EXPORT_TOLERANCE = 1e-4
-KERNELS = ("kernel", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,19 @@ class Single:
     directory: str = "model"
     recipe_digest: str | None = None
     max_drop: float | None = None
+    beside: Sequence[float] = ()
+
+
+def plain_lesson(spec: TrainSpec, network: Network, data: Data) -> Lesson:
+    """Return what a train job learns: a network of its own, from scratch, from the rows' own labels."""
+    return Lesson(
+        network=network,
+        rows=hard_rows(data),
+        objective=plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing),
+        training=spec.training,
+        seed=spec.seed,
+        start=start_of(network, data),
+    )
 
 
 def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
@@ -150,7 +163,7 @@ def single_product(single: Single, assignment: Assignment, data: Data) -> Produc
     rows = np.asarray(data.x["selection"][:PARITY_ROWS])
     model = build_model(single.network, weights, seed=assignment.seed)
     difference = check_parity(model, graph, rows, tolerance=EXPORT_TOLERANCE)
-    kernels = [values for name, values in weights.items() if name.endswith(KERNELS)]
+    kernels = [values for name, values in weights.items() if is_kernel(name)]
     write_graph(directory, graph, packed=worth_packing(kernels))
     draft = Draft(
         directory=directory,
@@ -168,6 +181,7 @@ def single_product(single: Single, assignment: Assignment, data: Data) -> Produc
         notes=single.notes,
         history=single.trained.history,
         max_drop=single.max_drop,
+        beside=single.beside,
     )
     return finish(draft, assignment, data)
 

@@ -1,6 +1,14 @@
-"""Learn from the kernel whether its memory killer struck."""
+"""Know when memory ran out: by an error, or because the kernel's memory killer struck."""
 
 from pathlib import Path
+
+# Names of Keras backends' own errors for a device or host that has no memory left.
+_MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError", "XlaRuntimeError")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that there is no memory left."""
+    return isinstance(error, MemoryError) or type(error).__name__ in _MEMORY_ERRORS
 
 
 def count_memory_kills(*, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:

@@ -1,27 +1,17 @@
 """Do what a job spec asks: one function per method, each from an assignment to products."""
 
-from app.domain.job_errors import MethodNotApplicableError
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, OptimizeSpec, Parallel, Serial, Stack, TrainSpec
+from app.domain.specs import EnsembleSpec, OptimizeSpec, Parallel, SearchSpec, Serial, Stack, TrainSpec
 from worker.assignment import Assignment
 from worker.context import Context
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
 from worker.ensemble.stack import fuse_stack
-from worker.learning import (
-    Lesson,
-    Single,
-    hard_rows,
-    learn,
-    plan_stage,
-    single_product,
-    start_of,
-    trained_codec,
-)
-from worker.nn.objectives import plain_objective
+from worker.learning import Single, learn, plain_lesson, plan_stage, single_product, trained_codec
 from worker.optimize.dispatch import optimize_with
 from worker.package import Product, simplest
 from worker.rows import Data, open_data
+from worker.search.search import search
 from worker.stages import Stages
 
 
@@ -38,21 +28,14 @@ def run(assignment: Assignment, context: Context) -> list[Product]:
             return [optimize_with(spec, assignment, context, data)]
         case EnsembleSpec() as spec:
             return _fuse(spec, assignment, context, data)
-        case _:
-            raise MethodNotApplicableError(f"This worker does not know {assignment.spec.kind}.")
+        case SearchSpec() as spec:
+            return search(spec, assignment, context, data)
 
 
 def train(spec: TrainSpec, assignment: Assignment, context: Context, data: Data) -> Product:
     """Train one network from scratch."""
     network = build_network(spec.architecture, data.dataset_schema)
-    lesson = Lesson(
-        network=network,
-        rows=hard_rows(data),
-        objective=plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing),
-        training=spec.training,
-        seed=spec.seed,
-        start=start_of(network, data),
-    )
+    lesson = plain_lesson(spec, network, data)
     stages = Stages(context, [plan_stage("training", spec.training, len(data.y["train"]))])
     trained = stages.run("training", lambda *state: learn(lesson, *state), trained_codec)
     notes = {"architecture": spec.architecture.model_dump(mode="json")}

@@ -77,6 +77,10 @@ class Stages:
         """Count the steps of the whole plan."""
         return self._total
 
+    def directory_of(self, name: str) -> Path:
+        """Return where a finished stage keeps its outcome; what is no longer needed may be removed from it."""
+        return self._kept / name
+
     def copy_finished(self, directory: Path) -> None:
         """Put what finished stages keep into a checkpoint; files never change, so a link is as good as a copy."""
         if self._kept.is_dir():

@@ -27,6 +27,7 @@ from app.domain.errors import JobError, LeanfuseError
 from app.domain.job_errors import OutOfMemoryError
 from worker.assignment import Assignment
 from worker.context import Context, Stopped, StopReason
+from worker.memory import is_out_of_memory
 from worker.messages import (
     MANIFEST_NAME,
     CheckpointWritten,
@@ -52,8 +53,6 @@ Run: TypeAlias = "Callable[[Assignment, Context], Sequence[Product]]"
 _PROGRESS_SECONDS = 0.1
 _CHECKPOINT_SHARE = 0.05
 _PR_SET_PDEATHSIG = 1
-# Names of Keras backends' own errors for a device or host that has no memory left.
-_MEMORY_ERRORS = ("ResourceExhaustedError", "OutOfMemoryError", "XlaRuntimeError")
 
 
 class Outbox:
@@ -199,7 +198,7 @@ def main(load: Callable[[], Run] | None = None) -> int:
 
 def describe(error: Exception) -> Failure:
     """Put an error into the words of the service; what the service does not know is its own fault."""
-    if isinstance(error, MemoryError) or type(error).__name__ in _MEMORY_ERRORS:
+    if is_out_of_memory(error):
         return Failure(slug=OutOfMemoryError.slug, detail=_first_line(error), hint="Choose a smaller batch or model.")
     if isinstance(error, LeanfuseError):
         retryable = isinstance(error, JobError) and error.retryable
