@@ -65,7 +65,7 @@ def _adopt(session: Session, job: Job, twin: VersionRow) -> str:
     newest = session.execute(
         select(ModelVersion.id, ModelVersion.digest)
         .join(Model, Model.id == ModelVersion.model_id)
-        .where(Model.name == job.name, ModelVersion.state.in_(registry.SERVED_STATES))
+        .where(Model.name == job.name, ModelVersion.state.in_(registry.KNOWN_STATES))
         .order_by(ModelVersion.version.desc())
         .limit(1)
     ).one_or_none()
@@ -97,6 +97,7 @@ def _insert_version(
         job_id=job.id,
         ordinal=ordinal,
         token=job.token,
+        state="ready" if new.manifest.rejected is None else "rejected",
         kind=new.manifest.kind,
         method=new.manifest.method,
         digest=new.manifest.digest,
@@ -145,8 +146,18 @@ def _label(session: Session, job: Job, version_id: str) -> None:
     rows = [{"version_id": version_id, "key": key, "value": value} for key, value in tags.items()]
     insert_missing(session, VersionTag, rows)
     if alias := job.spec.get("alias"):
-        model_id = session.execute(select(ModelVersion.model_id).where(ModelVersion.id == version_id)).scalar_one()
-        registry.point_alias(session, model_id, alias, version_id, job_id=job.id)
+        _point_own_alias(session, job, alias, version_id)
+
+
+def _point_own_alias(session: Session, job: Job, alias: str, version_id: str) -> None:
+    """Let the job's alias name its version, unless that was rejected: the job then only says so."""
+    version = session.get_one(ModelVersion, version_id)
+    if version.state != "rejected":
+        registry.point_alias(session, version.model_id, alias, version_id, job_id=job.id)
+        return
+    reason = VersionManifest.model_validate(version.manifest).rejected
+    text = f"The alias {alias!r} was not moved, because the version was rejected: {reason}"
+    write_events(session, job.id, [NewEvent("log", {"text": text})], token=job.token)
 
 
 def _recipe_of_by_product(manifest: VersionManifest, job: Job) -> str | None:

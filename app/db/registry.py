@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import ScalarSelect, Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db.base import now
 from app.db.pages import Page, PageRequest, cut_page
 from app.db.tables import Alias, AliasChange, Job, Model, ModelVersion, RegistryRevision, VersionLink, VersionTag
-from app.domain.errors import ModelNotFoundError, PreconditionFailedError
+from app.domain.errors import ModelNotFoundError, PreconditionFailedError, VersionRejectedError
 from app.domain.models import LinkRole, VersionManifest
 from app.domain.names import Reference, parse_reference
 
+# What a name without a number may lead to, and what else can be asked for by number.
 SERVED_STATES = ("ready", "deprecated")
+KNOWN_STATES = (*SERVED_STATES, "rejected")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Lineage(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All versions that can serve, and every alias: `aliases[model name][alias]` is a version number."""
+    """All versions that can be asked, and every alias: `aliases[model name][alias]` is a version number."""
 
     revision: int
     versions: Sequence[VersionRow]
@@ -100,22 +102,40 @@ def snapshot(session: Session) -> Snapshot:
 
 
 def resolve(session: Session, reference: str | Reference) -> VersionRow:
-    """Return the version that `name`, `name/3` or `name@alias` names; raise ModelNotFoundError."""
+    """Return the version that `name`, `name/3` or `name@alias` names.
+
+    A name alone names its newest version that was not rejected; raise VersionRejectedError when it has no other, and
+    ModelNotFoundError for what does not exist.
+    """
     wanted = parse_reference(reference) if isinstance(reference, str) else reference
-    chosen = _versions().where(Model.name == wanted.name)
-    if wanted.version is not None:
-        chosen = chosen.where(ModelVersion.version == wanted.version)
-    elif wanted.alias is not None:
-        chosen = chosen.join(Alias, Alias.version_id == ModelVersion.id).where(Alias.alias == wanted.alias)
-    rows = _rows(session, chosen.order_by(ModelVersion.version.desc()).limit(1))
-    if not rows:
-        raise ModelNotFoundError(f"There is no model {str(wanted)!r}.", hint="`leanfuse models ls` lists the models.")
-    return rows[0]
+    rows = _named(session, wanted, KNOWN_STATES)
+    is_exact = wanted.version is not None or wanted.alias is not None
+    served = [row for row in rows if is_exact or row.state in SERVED_STATES]
+    if served:
+        return served[0]
+    if rows:
+        raise only_rejected(rows)
+    raise ModelNotFoundError(f"There is no model {str(wanted)!r}.", hint="`leanfuse models ls` lists the models.")
+
+
+def find_in_any_state(session: Session, reference: Reference) -> VersionRow | None:
+    """Return the version that a reference with a number or an alias names, even one that was deleted or damaged."""
+    return next(iter(_named(session, reference, None)), None)
+
+
+def only_rejected(rows: Sequence[VersionRow]) -> VersionRejectedError:
+    """Return the error that names a model's rejected versions, the newest first, when it has no others."""
+    told = " ".join(f"{row.name}/{row.version}: {row.manifest.rejected}" for row in rows[:5])
+    newest = f"{rows[0].name}/{rows[0].version}"
+    return VersionRejectedError(
+        f"Every version of {rows[0].name!r} was rejected. {told}",
+        hint=f"Name one by its number, `{newest}`, or point an alias at it with `force`.",
+    )
 
 
 def versions_by_id(session: Session, ids: Sequence[str]) -> dict[str, VersionRow]:
     """Return versions by id, in three queries whatever their number."""
-    chosen = _versions(only_served=False).where(ModelVersion.id.in_(ids))
+    chosen = _versions(None).where(ModelVersion.id.in_(ids))
     return {row.id: row for row in (_rows(session, chosen) if ids else ())}
 
 
@@ -126,13 +146,13 @@ def specs_by_version(session: Session, ids: Sequence[str]) -> dict[str, dict[str
 
 
 def find_by_recipe(session: Session, recipe_digest: str) -> VersionRow | None:
-    """Return the newest ready version that this recipe made."""
+    """Return the newest version that this recipe made, ready or rejected."""
     return find_by_recipes(session, [recipe_digest]).get(recipe_digest)
 
 
 def find_by_recipes(session: Session, recipe_digests: Sequence[str]) -> dict[str, VersionRow]:
-    """Return, by recipe, the newest ready version that it made."""
-    chosen = _versions().where(ModelVersion.recipe_digest.in_(recipe_digests), ModelVersion.state == "ready")
+    """Return, by recipe, the newest version that it made, ready or rejected: doing it again would end the same."""
+    chosen = _versions(("ready", "rejected")).where(ModelVersion.recipe_digest.in_(recipe_digests))
     rows = _rows(session, chosen.order_by(ModelVersion.id)) if recipe_digests else ()
     return {row.recipe_digest: row for row in rows if row.recipe_digest is not None}
 
@@ -174,14 +194,29 @@ def lineage(session: Session, version_id: str) -> Lineage:
     return Lineage(made_from, _links(session, VersionLink.child_id, VersionLink.parent_id == version_id))
 
 
-def set_alias(session: Session, name: str, alias: str, version: int, *, if_match: str | None = None) -> VersionRow:
-    """Point an alias at a version. `if_match`: the digest that it must point at now, else PreconditionFailedError."""
+def set_alias(
+    session: Session, name: str, alias: str, version: int, *, if_match: str | None = None, force: bool = False
+) -> VersionRow:
+    """Point an alias at a version. `if_match`: the digest that it must point at now, else PreconditionFailedError.
+
+    Raise VersionRejectedError for a rejected version, unless forced.
+    """
     begin_write(session)
     target = resolve(session, Reference(name, version))
+    check_not_rejected(target, force=force)
     model_id = session.execute(select(Model.id).where(Model.name == name)).scalar_one()
     _check_match(_current_version(session, model_id, alias), if_match)
     point_alias(session, model_id, alias, target.id)
     return resolve(session, Reference(name, version))
+
+
+def check_not_rejected(row: VersionRow, *, force: bool) -> None:
+    """Raise VersionRejectedError, with the reason, unless forced."""
+    if row.state == "rejected" and not force:
+        raise VersionRejectedError(
+            f"{row.name}/{row.version} was rejected: {row.manifest.rejected}",
+            hint='Choose another version, or send `"force": true` to promote it all the same.',
+        )
 
 
 def delete_alias(session: Session, name: str, alias: str, *, if_match: str | None = None) -> None:
@@ -230,15 +265,34 @@ def set_tags(session: Session, version_id: str, tags: Mapping[str, str]) -> None
         session.execute(insert(VersionTag).values(rows))
 
 
-def _versions(*, only_served: bool = True) -> Select[ModelVersion, Model]:
+def _versions(states: Sequence[str] | None = KNOWN_STATES) -> Select[ModelVersion, Model]:
     chosen = select(ModelVersion, Model).join(Model, Model.id == ModelVersion.model_id)
-    return chosen.where(ModelVersion.state.in_(SERVED_STATES)) if only_served else chosen
+    return chosen if states is None else chosen.where(ModelVersion.state.in_(states))
+
+
+def _named(session: Session, wanted: Reference, states: Sequence[str] | None) -> list[VersionRow]:
+    """Return the version that a number or alias names; for a name alone the one that it leads to, or the rejected."""
+    chosen = _versions(states).where(Model.name == wanted.name).order_by(ModelVersion.version.desc())
+    if wanted.version is not None:
+        chosen = chosen.where(ModelVersion.version == wanted.version)
+    elif wanted.alias is not None:
+        chosen = chosen.join(Alias, Alias.version_id == ModelVersion.id).where(Alias.alias == wanted.alias)
+    else:
+        newest = _rows(session, _newest_versions().where(Model.name == wanted.name))
+        return newest if [row for row in newest if row.state in SERVED_STATES] else _rows(session, chosen)
+    return _rows(session, chosen.limit(1))
 
 
 def _newest_versions() -> Select[ModelVersion, Model]:
+    """Choose every model's newest version: the newest that serves, or the newest of one with rejected ones alone."""
+    number = func.coalesce(_newest_number(SERVED_STATES), _newest_number(KNOWN_STATES))
+    return _versions().where(ModelVersion.version == number)
+
+
+def _newest_number(states: Sequence[str]) -> ScalarSelect[Any]:
     other = aliased(ModelVersion)
-    served = select(func.max(other.version)).where(other.model_id == Model.id, other.state.in_(SERVED_STATES))
-    return _versions().where(ModelVersion.version == served.correlate(Model).scalar_subquery())
+    numbers = select(func.max(other.version)).where(other.model_id == Model.id, other.state.in_(states))
+    return numbers.correlate(Model).scalar_subquery()
 
 
 def _rows(session: Session, chosen: Select[ModelVersion, Model]) -> list[VersionRow]:

@@ -190,7 +190,7 @@ class ModelVersion(Base):
 
     __tablename__ = "model_versions"
     __table_args__ = (
-        CheckConstraint("state IN ('ready','deprecated','deleting','deleted','corrupted')", name="state"),
+        CheckConstraint("state IN ('ready','rejected','deprecated','deleting','deleted','corrupted')", name="state"),
         UniqueConstraint("model_id", "version"),
         UniqueConstraint("job_id", "ordinal"),
     )

@@ -56,6 +56,7 @@ LeanfuseError
   |    +- AlreadyExistsError
   |    +- JobAlreadyFinishedError
   |    +- ModelNotReadyError
+  |    +- VersionRejectedError        it failed its gate, so no name without a number leads to it
   |    +- StillReferencedError
   |    +- IdempotencyInProgressError
   +- PreconditionFailedError (412)
@@ -265,6 +266,13 @@ class ModelNotReadyError(ConflictError):
 
     slug = "model-not-ready"
     title = "The model is not ready"
+
+
+class VersionRejectedError(ConflictError):
+    """A version failed its gate, and was not asked for by its number."""
+
+    slug = "version-rejected"
+    title = "The version was rejected"
 
 
 class StillReferencedError(ConflictError):

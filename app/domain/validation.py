@@ -174,7 +174,7 @@ def _check_reference(spec: JobSpec, pointer: str, text: str, schema: DatasetSche
         known = catalogue.version(reference)
         if known is None:
             raise errors.ReferenceNotFoundError(f"There is no model {text!r}.", hint="GET /v1/models lists them.")
-        if known.state not in ("ready", "deprecated"):
+        if known.state not in ("ready", "deprecated", "rejected"):
             raise errors.ModelNotReadyError(f"{text!r} is {known.state}.", hint="Name another version.")
         _check_kind(spec, known)
         _check_fit(known, schema)

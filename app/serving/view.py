@@ -51,37 +51,48 @@ class RegistryView:
                 log.warning("registry_view_stale", reason=away.detail)
 
     def resolve(self, reference: Reference) -> VersionRow:
-        """Return the version that a reference names now; raise ModelNotFoundError that lists what there is."""
+        """Return the version that a reference names now; raise ModelNotFoundError that lists what there is.
+
+        A name alone names its newest version that was not rejected; raise VersionRejectedError when it has no other.
+        """
         index = self._index
         versions = index.models.get(reference.name)
         if not versions:
             raise _missing(f"There is no model {reference.name!r}.", "model", reference.name, list(index.models))
-        number = reference.version if reference.version is not None else max(versions)
-        if reference.alias is not None:
-            aliases = index.aliases.get(reference.name, {})
-            if reference.alias not in aliases:
-                detail = f"Model {reference.name!r} has no alias {reference.alias!r}."
-                raise _missing(detail, "alias", reference.alias, list(aliases))
-            number = aliases[reference.alias]
+        number = _number(index, reference)
         if number not in versions:
             detail = f"Model {reference.name!r} has no version {number} that can serve."
             raise _missing(detail, "version", str(number), [str(known) for known in versions])
         return versions[number]
 
     def versions(self, name: str) -> Sequence[VersionRow]:
-        """Return all versions of a model that can serve, the newest first; raise ModelNotFoundError."""
-        newest = self.resolve(Reference(name))
-        known = self._index.models[newest.name]
+        """Return all versions of a model that can be asked, the newest first."""
+        known = self._index.models.get(name, {})
         return [known[number] for number in sorted(known, reverse=True)]
 
-    def newest_versions(self) -> Sequence[VersionRow]:
-        """Return the newest version of every model, by name."""
-        models = self._index.models
-        return [models[name][max(models[name])] for name in sorted(models)]
+    def every_version(self) -> Sequence[VersionRow]:
+        """Return all versions of all models, by name and number."""
+        return list(self._index.by_id.values())
 
     def by_id(self, version_id: str) -> VersionRow | None:
         """Return a version by id, or None."""
         return self._index.by_id.get(version_id)
+
+
+def _number(index: _Index, reference: Reference) -> int:
+    if reference.version is not None:
+        return reference.version
+    versions = index.models[reference.name]
+    if reference.alias is None:
+        served = [number for number, row in versions.items() if row.state in registry.SERVED_STATES]
+        if not served:
+            raise registry.only_rejected([versions[number] for number in sorted(versions, reverse=True)])
+        return max(served)
+    aliases = index.aliases.get(reference.name, {})
+    if reference.alias not in aliases:
+        detail = f"Model {reference.name!r} has no alias {reference.alias!r}."
+        raise _missing(detail, "alias", reference.alias, list(aliases))
+    return aliases[reference.alias]
 
 
 def _make_index(snapshot: Snapshot) -> _Index:

@@ -112,14 +112,15 @@ class Registry:
     def _register(self, name: str, graph: onnx.ModelProto, schema: DatasetSchema, **given: Any) -> str:
         baseline = {"against": "its best member", "difference": 0.02, "interval": [-0.01, 0.05], "p_value": 0.2}
         report = {"metrics": {}, "baseline": baseline | {"verdict": "no difference shown", "smallest_shown": 0.1}}
+        files = {
+            "model.onnx": self.put_bytes(graph.SerializeToString()),
+            "report.json": self.put_bytes(orjson.dumps(report)),
+        }
+        given["files"] = files | given.get("files", {})
         manifest = factories.version_manifest(
             f"{name} {given['seed']}",
             classes=schema.classes,
             input=InputSignature(shape=schema.shape, dtype="float32"),
-            files={
-                "model.onnx": self.put_bytes(graph.SerializeToString()),
-                "report.json": self.put_bytes(orjson.dumps(report)),
-            },
             **given,
         )
         with reading(self.sessions) as session:

@@ -131,6 +131,8 @@ def test_several_wrong_fields_are_all_named(refusing: TestClient) -> None:
 def test_a_member_that_can_no_longer_serve_is_refused(client: TestClient, registry: Registry) -> None:
     registry.add_dataset()
     version_id = registry.add_model("pets-cnn")
-    with registry.sessions.begin() as session:
-        session.execute(update(ModelVersion).where(ModelVersion.id == version_id).values(state="corrupted"))
-    assert_problem(client.post("/v1/jobs", json=fuse({"model": "pets-cnn/1"})), 422, "reference-not-found")
+    for state in ("corrupted", "deleted"):
+        with registry.sessions.begin() as session:
+            session.execute(update(ModelVersion).where(ModelVersion.id == version_id).values(state=state))
+        problem = assert_problem(client.post("/v1/jobs", json=fuse({"model": "pets-cnn/1"})), 409, "model-not-ready")
+        assert state in problem["detail"]

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import events, jobs, registry
+from app.db import events, jobs, registry, retiring
 from app.db.attempts import cancelled
 from app.db.finish import NewVersion
 from app.db.pages import PageRequest
 from app.db.session import Sessions, reading
 from app.db.tables import Blob
-from app.domain.errors import ModelNotFoundError, PreconditionFailedError
+from app.domain.errors import ModelNotFoundError, PreconditionFailedError, VersionRejectedError
 from app.domain.models import Link
 from tests.factories import (
     END,
@@ -32,6 +32,15 @@ from tests.factories import (
 def resolve(sessions: Sessions, reference: str) -> registry.VersionRow:
     with reading(sessions) as session:
         return registry.resolve(session, reference)
+
+
+def finish_version(sessions: Sessions, dataset_id: str, *, rejected: str | None, **given: Any) -> str:
+    """Let a job register a version that passed its gate or did not; return the job's id."""
+    job_id = submit_job(sessions, dataset_id, **given)
+    row = get_row(sessions, job_id)
+    manifest = version_manifest(job_id, recipe_digest=row.recipe_digest, rejected=rejected)
+    finish_job(sessions, claim_job(sessions).lease, NewVersion(row.name, manifest))
+    return job_id
 
 
 def revision(sessions: Sessions) -> int:
@@ -169,6 +178,90 @@ class TestAliases:
             registry.set_alias(session, "digits-cnn", "champion", 9)
         with sessions() as session, pytest.raises(ModelNotFoundError, match="no alias"):
             registry.delete_alias(session, "digits-cnn", "champion")
+
+
+class TestRejected:
+    def test_a_name_leads_past_it_and_its_number_to_it(self, sessions: Sessions, dataset_id: str) -> None:
+        for rejected in (None, None, "2 points worse"):
+            finish_version(sessions, dataset_id, rejected=rejected)
+
+        assert resolve(sessions, "digits-cnn").version == 2
+        found = resolve(sessions, "digits-cnn/3")
+        assert (found.state, found.manifest.rejected) == ("rejected", "2 points worse")
+        with reading(sessions) as session:
+            listed = registry.list_versions(session, "digits-cnn", PageRequest()).items
+            assert [(row.version, row.state) for row in listed] == [(3, "rejected"), (2, "ready"), (1, "ready")]
+            assert registry.get_model(session, "digits-cnn").newest.version == 2
+            assert [row.version for row in registry.snapshot(session).versions] == [1, 2, 3]
+
+    def test_a_model_with_rejected_versions_alone_says_why(self, sessions: Sessions, dataset_id: str) -> None:
+        for points in (2, 3):
+            finish_version(sessions, dataset_id, rejected=f"{points} points worse")
+
+        with pytest.raises(VersionRejectedError, match=r"digits-cnn/2: 3 points worse digits-cnn/1: 2 points worse"):
+            resolve(sessions, "digits-cnn")
+        with reading(sessions) as session:
+            assert [model.newest.version for model in registry.list_models(session, PageRequest()).items] == [2]
+
+    def test_an_alias_names_it_only_by_force(self, sessions: Sessions, dataset_id: str) -> None:
+        finish_version(sessions, dataset_id, rejected="2 points worse")
+        with sessions() as session, pytest.raises(VersionRejectedError, match="2 points worse"):
+            registry.set_alias(session, "digits-cnn", "champion", 1)
+
+        with sessions.begin() as session:
+            registry.set_alias(session, "digits-cnn", "champion", 1, force=True)
+
+        assert resolve(sessions, "digits-cnn@champion").state == "rejected"
+
+    def test_the_jobs_own_alias_stays_where_it_was(self, sessions: Sessions, dataset_id: str) -> None:
+        train(sessions, dataset_id, spec={"alias": "champion"})
+        job_id = finish_version(sessions, dataset_id, rejected="2 points worse", spec={"alias": "champion"})
+
+        assert resolve(sessions, "digits-cnn@champion").version == 1
+        assert get_row(sessions, job_id).state == "succeeded"
+        with reading(sessions) as session:
+            told = [event for event in events.list_events(session, job_id) if event.type in ("log", "done")]
+        assert [event.type for event in told] == ["log", "done"]
+        assert "2 points worse" in told[0].data["text"]
+
+    def test_an_equal_job_takes_it_over_with_its_state(self, sessions: Sessions, dataset_id: str) -> None:
+        finish_version(sessions, dataset_id, rejected="2 points worse", recipe="same")
+        with sessions.begin() as session:
+            jobs.submit(session, new_job(dataset_id, "other", recipe="same"))
+            again = jobs.submit(session, new_job(dataset_id, recipe="same")).result_version_id
+
+        assert resolve(sessions, "other/1").state == "rejected"
+        assert again == resolve(sessions, "digits-cnn/1").id
+
+    def test_it_can_be_deleted(self, sessions: Sessions, dataset_id: str) -> None:
+        finish_version(sessions, dataset_id, rejected="2 points worse")
+        with sessions.begin() as session:
+            retiring.delete_version(session, "digits-cnn", 1)
+
+        with pytest.raises(ModelNotFoundError):
+            resolve(sessions, "digits-cnn/1")
+
+
+class TestSeveralVersionsOfOneModel:
+    def test_a_search_numbers_them_and_labels_the_last(self, sessions: Sessions, dataset_id: str) -> None:
+        train(sessions, dataset_id)
+        spec = {"alias": "champion", "tags": {"team": "vision"}}
+        job_id = submit_job(sessions, dataset_id, kind="search", recipe="search", spec=spec)
+        front = [NewVersion("digits-cnn", version_manifest("search", seed=seed)) for seed in range(3)]
+
+        ids = finish_job(sessions, claim_job(sessions).lease, *front).version_ids
+
+        with reading(sessions) as session:
+            rows = registry.list_versions(session, "digits-cnn", PageRequest()).items
+            twin = registry.find_by_recipe(session, sha256("search"))
+            result = jobs.get_job(session, job_id)
+        assert [(row.version, row.id) for row in rows[:3]] == [(4, ids[2]), (3, ids[1]), (2, ids[0])]
+        assert [(row.aliases, dict(row.tags)) for row in rows[:3]] == [
+            (("champion",), spec["tags"]),
+            ((), {}),
+            ((), {}),
+        ]
+        assert (result.result_version, twin.id if twin else None) == (4, ids[2])
 
 
 class TestLists:

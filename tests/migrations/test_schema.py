@@ -5,13 +5,16 @@ import sys
 import warnings
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from app.db import migrate, registry
 from app.db.base import Base
 from app.db.session import create_engine_for, make_sessions
+from tests import factories
 
 
 def differences(url: str) -> list[object]:
@@ -50,6 +53,51 @@ def test_up_down_and_up_again_ends_where_it_began(empty_database_url: str) -> No
     migrate.upgrade(empty_database_url)
 
     assert tables(empty_database_url) == {"alembic_version", *Base.metadata.tables}
+
+
+FIRST_SCHEMA = "60ff019c85ca"
+SET_STATE = "UPDATE model_versions SET state = :state WHERE version = 1"
+
+
+def test_versions_of_the_first_schema_survive_and_may_then_be_rejected(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url, FIRST_SCHEMA)
+    engine = create_engine_for(empty_database_url)
+    sessions = make_sessions(engine)
+    dataset_id = factories.make_dataset(sessions)
+    _, version_id = factories.train(sessions, dataset_id, spec={"alias": "champion", "tags": {"team": "vision"}})
+    with sessions() as session:
+        before = registry.resolve(session, "digits-cnn@champion")
+    with sessions() as session, pytest.raises(IntegrityError):
+        session.execute(text(SET_STATE), {"state": "rejected"})
+
+    migrate.upgrade(empty_database_url)
+
+    with sessions.begin() as session:
+        assert registry.resolve(session, "digits-cnn@champion") == before
+        assert before.id == version_id
+        session.execute(text(SET_STATE), {"state": "rejected"})
+    with sessions() as session, pytest.raises(IntegrityError):
+        session.execute(text(SET_STATE), {"state": "splendid"})
+    with sessions() as session, pytest.raises(IntegrityError):
+        session.execute(text("INSERT INTO aliases VALUES ('nowhere', 'a', 'nothing', NULL)"))
+    engine.dispose()
+
+
+def test_the_first_schema_knows_rejected_versions_as_deleted(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    engine = create_engine_for(empty_database_url)
+    sessions = make_sessions(engine)
+    factories.train(sessions, factories.make_dataset(sessions))
+    with sessions.begin() as session:
+        session.execute(text(SET_STATE), {"state": "rejected"})
+
+    migrate.downgrade(empty_database_url, FIRST_SCHEMA)
+
+    with sessions() as session:
+        assert session.scalars(text("SELECT state FROM model_versions")).all() == ["deleted"]
+    with sessions() as session, pytest.raises(IntegrityError):
+        session.execute(text(SET_STATE), {"state": "rejected"})
+    engine.dispose()
 
 
 def test_a_new_database_has_an_unchanged_registry(empty_database_url: str) -> None:

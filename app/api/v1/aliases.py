@@ -27,6 +27,7 @@ class AliasIn(Value):
     """Where an alias shall point."""
 
     version: Annotated[int, Field(ge=1, lt=2**31)]
+    force: bool = Field(default=False, description="Also a version that was rejected.")
 
 
 class AliasChangeOut(BaseModel):
@@ -57,11 +58,16 @@ async def _read_alias(request: Request) -> AliasIn:
     "/models/{name}/aliases/{alias}",
     summary="Point an alias at a version",
     openapi_extra=json_body(
-        {"type": "object", "properties": {"version": {"type": "integer", "minimum": 1}}, "required": ["version"]},
-        {"promote version 1": {"version": 1}},
+        {
+            "type": "object",
+            "properties": {"version": {"type": "integer", "minimum": 1}, "force": {"type": "boolean"}},
+            "required": ["version"],
+        },
+        {"promote version 1": {"version": 1}, "promote a rejected version": {"version": 1, "force": True}},
     ),
     responses=documented(
         errors.ModelNotFoundError,
+        errors.VersionRejectedError,
         errors.PreconditionFailedError,
         errors.InvalidRequestError,
         errors.UnsupportedMediaTypeError,
@@ -79,9 +85,10 @@ def set_alias(
     """Load and verify the version, then let the alias name it: whoever predicts by the alias waits for nothing."""
     with reading(wired.sessions) as session:
         target = registry.resolve(session, Reference(name, body.version))
+    registry.check_not_rejected(target, force=body.force)
     wired.predictor.load(target)
     with wired.sessions.begin() as session:
-        row = registry.set_alias(session, name, alias, body.version, if_match=_digest(if_match))
+        row = registry.set_alias(session, name, alias, body.version, if_match=_digest(if_match), force=body.force)
     return _moved(wired, row, response)
 
 
@@ -144,7 +151,8 @@ def rollback_alias(
                 f"The alias {alias!r} has never pointed elsewhere.", hint="GET its /history shows every change."
             )
         target = next(iter(before.values()))
-        row = registry.set_alias(session, name, alias, target.version, if_match=_digest(if_match))
+        # Whoever pointed it at a rejected version before had to insist on that.
+        row = registry.set_alias(session, name, alias, target.version, if_match=_digest(if_match), force=True)
     return _moved(wired, row, response)
 
 

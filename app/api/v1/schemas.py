@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.problems import Problem
 from app.db.jobs import DependencyRow, JobRow
-from app.db.registry import LinkRow, ModelRow, VersionRow
+from app.db.registry import KNOWN_STATES, LinkRow, ModelRow, VersionRow
 from app.db.tables import Dataset
 from app.domain import errors
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
@@ -158,6 +158,7 @@ class VersionOut(BaseModel):
     name: str
     version: int
     state: str
+    rejected: str | None = Field(description="Why it failed its gate; then no name without a number leads to it.")
     kind: VersionKind
     method: str
     task: str
@@ -300,6 +301,7 @@ def version_out(row: VersionRow) -> VersionOut:
         name=row.name,
         version=row.version,
         state=row.state,
+        rejected=manifest.rejected,
         kind=manifest.kind,
         method=manifest.method,
         task=manifest.task,
@@ -324,11 +326,12 @@ def version_out(row: VersionRow) -> VersionOut:
 
 def serving_state(row: VersionRow) -> ServingState:
     """Describe a version as TensorFlow Serving does."""
-    available = row.state in ("ready", "deprecated")
+    available = row.state in KNOWN_STATES
+    told = f"rejected: {row.manifest.rejected}" if row.state == "rejected" else "" if available else row.state
     return ServingState(
         version=str(row.version),
         state="AVAILABLE" if available else "END",
-        status={"error_code": "OK" if available else "UNAVAILABLE", "error_message": "" if available else row.state},
+        status={"error_code": "OK" if available else "UNAVAILABLE", "error_message": told},
     )
 
 

@@ -37,7 +37,12 @@ class SqlCatalogue:
         try:
             row = registry.resolve(self._session, reference)
         except ModelNotFoundError:
-            return None
+            # A version that is there but cannot answer is another error than one that never was.
+            exact = reference.version is not None or reference.alias is not None
+            found = registry.find_in_any_state(self._session, reference) if exact else None
+            if found is None:
+                return None
+            row = found
         return KnownVersion(row.name, row.version, row.state, row.manifest)
 
 
