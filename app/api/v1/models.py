@@ -176,9 +176,10 @@ def delete_version(wired: Wired, name: NameInPath, version: VersionInPath) -> No
         **documented(errors.ModelNotFoundError, errors.ArtifactCorruptedError),
     },
 )
-async def get_report(wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
+def get_report(wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
     """Return every number that was measured on a version, its comparisons and verdicts."""
-    row = await find_version(wired, Reference(name, version))
+    # In a thread: a report with every row's answer may be large.
+    row = _in_view(wired, Reference(name, version))
     return Response(read_artifact(wired, row, REPORT), media_type="application/json")
 
 
