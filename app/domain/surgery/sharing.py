@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,45 @@ from app.domain.surgery.rewriting import Weights, distinct, rewrite, variables_o
 Groups = Mapping[str, Sequence[str]]
 
 
-def find_groups(network: Network, groups: int | Sequence[Sequence[str]]) -> dict[str, list[str]]:
+def find_groups(network: Network, groups: int | Literal["found"] | Sequence[Sequence[str]]) -> dict[str, list[str]]:
     """Return the weights names that are to become one, by the name that they will share.
 
     A number splits layers of one type and equal shapes at the same place of repeated blocks, in order, into that many
-    groups; the answer layer keeps its own. Normalization stays per position: its statistics differ with depth.
+    groups; the answer layer keeps its own. Normalization stays per position: its statistics differ with depth. For
+    `found` the answer is what will be compared; which of it is alike only the trained weights tell. Raise
+    MethodNotApplicableError where there is nothing to share, ShapeMismatchError where named layers differ.
     """
-    found = _by_name(network, groups) if not isinstance(groups, int) else _by_shape(network, groups)
+    if groups == "found":
+        return name_groups(network, comparable(network))
+    found = _by_shape(network, groups) if isinstance(groups, int) else _by_name(network, groups)
     if not found:
-        raise MethodNotApplicableError(
-            "No two layers have variables of equal shapes, so there is nothing to share.",
-            hint="Share within a network of equal blocks, such as a resnet, or use fewer groups.",
-        )
+        raise _nothing_equal()
+    return name_groups(network, found)
+
+
+def name_groups(network: Network, groups: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Give every group of weights a name that the network has not used."""
     taken = {layer.weights_name for layer in network.layers}
     free = (name for index in range(1, 10**6) if (name := f"shared{index}") not in taken)
-    return dict(zip(free, found, strict=False))
+    return {name: list(group) for name, group in zip(free, groups, strict=False)}
+
+
+def comparable(network: Network) -> list[list[str]]:
+    """Return the weights names that could be one: of layers of one type, with equal settings and equal shapes.
+
+    Raise MethodNotApplicableError where no two layers are so.
+    """
+    alike = _alike(network, by_place=False)
+    if found := [names for names in alike if len(names) > 1]:
+        return found
+    raise _nothing_equal()
+
+
+def _nothing_equal() -> MethodNotApplicableError:
+    return MethodNotApplicableError(
+        "No two layers have variables of equal shapes, so there is nothing to share.",
+        hint="Share within a network of equal blocks, such as a resnet, or use fewer groups.",
+    )
 
 
 def share(network: Network, groups: Groups) -> Network:
@@ -46,12 +70,13 @@ def share(network: Network, groups: Groups) -> Network:
     return rewrite(network, rename)
 
 
-def merge(weights: Weights, groups: Groups) -> dict[str, NDArray[Any]]:
-    """Start every shared variable at the mean of the variables that it replaces."""
+def merge(weights: Weights, groups: Groups, chosen: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
+    """Start every shared variable at the mean of the variables that it replaces, or at those of the `chosen` member."""
     replaced = {name for members in groups.values() for name in members}
     merged = {name: value for name, value in weights.items() if name.partition("/")[0] not in replaced}
     for new, members in groups.items():
-        parts = [variables_of(weights, member) for member in members]
+        taken = [chosen[new]] if chosen and new in chosen else members
+        parts = [variables_of(weights, member) for member in taken]
         for variable, value in parts[0].items():
             mean = np.mean([part[variable] for part in parts], axis=0, dtype=np.float64)
             merged[f"{new}/{variable}"] = mean.astype(value.dtype)
@@ -64,15 +89,26 @@ def _by_shape(network: Network, groups: int) -> list[list[str]]:
 
 
 def _split(network: Network, groups: int, *, by_place: bool) -> list[list[str]]:
+    alike = _alike(network, by_place=by_place)
+    parts = (np.array_split(np.array(names), min(groups, len(names))) for names in alike)
+    return [part.tolist() for split in parts for part in split if len(part) > 1]
+
+
+def _alike(network: Network, *, by_place: bool) -> list[list[str]]:
+    """Return the weights names of all layers that may share, those of equal layers together."""
     shapes = trace(network).variables
     alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for layer in distinct(network.layers[:-1]):
         own = _variables(shapes, layer)
         if own and _may_share(layer) and layer.weights_name != network.layers[-1].weights_name:
             place = _place(layer.weights_name) if by_place else None
-            alike[(layer.type, place, tuple(sorted(own.items())))].append(layer.weights_name)
-    parts = (np.array_split(np.array(names), min(groups, len(names))) for names in alike.values())
-    return [part.tolist() for split in parts for part in split if len(part) > 1]
+            alike[(place, _settings(layer), tuple(sorted(own.items())))].append(layer.weights_name)
+    return list(alike.values())
+
+
+def _settings(layer: Layer) -> str:
+    """Write down all in which layers of one variable must agree: everything but where they stand and what follows."""
+    return layer.model_dump_json(exclude={"name", "inputs", "weights", "activation"})
 
 
 def _place(name: str) -> str:
