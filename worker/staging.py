@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from app.db.attempts import ClaimedJob, SavedState
-from app.db.datasets import dataset_by_id
+from app.db.datasets import dataset_by_id, get_dataset
 from app.db.jobs import get_job
 from app.db.registering import NewVersion
 from app.db.registry import VersionRow, resolve, versions_by_id
@@ -28,6 +28,7 @@ from app.domain.specs import (
     TrainSpec,
     job_spec_adapter,
 )
+from app.domain.transfer import unlabelled_of
 from app.logging import get_logger
 from app.settings import Settings
 from app.store.base import Store
@@ -60,6 +61,7 @@ class Sources:
     dataset: str
     manifest: DatasetManifest
     references: dict[ReferenceRole, tuple[Source, ...]]
+    unlabelled: tuple[str, DatasetManifest] | None = None
 
 
 def find_sources(sessions: Sessions, job: ClaimedJob) -> Sources:
@@ -71,6 +73,7 @@ def find_sources(sessions: Sessions, job: ClaimedJob) -> Sources:
             dataset=dataset.name,
             manifest=DatasetManifest.model_validate(dataset.manifest),
             references=_references(session, spec, job),
+            unlabelled=_unlabelled(session, spec),
         )
 
 
@@ -84,7 +87,8 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
         token=job.lease.token,
         spec=spec,
         recipe_digest=job.recipe_digest,
-        dataset=_dataset_input(sources, store),
+        dataset=_dataset_input(sources.dataset, sources.manifest, store),
+        unlabelled=_dataset_input(*sources.unlabelled, store) if sources.unlabelled else None,
         references={
             role: tuple(_version_input(source, store) for source in found) for role, found in sources.references.items()
         },
@@ -144,7 +148,8 @@ def _rows_by_role(
         return {}
     if isinstance(spec, OptimizeSpec):
         if isinstance(spec.method, Distill):
-            return {"teacher": [resolve(session, spec.method.teacher)]}
+            teacher = resolve(session, spec.method.teacher)
+            return {"teacher": [teacher], **_members_to_retrain(session, spec.method, teacher)}
         return {"parent": [resolve(session, spec.method.parent)]} if spec.method.parent else {}
     method = spec.method
     if isinstance(method, Serial):
@@ -157,14 +162,31 @@ def _rows_by_role(
     }
 
 
+def _members_to_retrain(
+    session: Session, method: Distill, teacher: VersionRow
+) -> dict[ReferenceRole, list[VersionRow]]:
+    """Return the members of an ensemble that is to be trained again without each fold: their recipes are needed."""
+    if method.transfer.labels == "teacher" or teacher.manifest.kind != "ensemble":
+        return {}
+    links = sorted((link for link in teacher.manifest.links if link.role == "member"), key=lambda link: link.position)
+    found = versions_by_id(session, [link.version_id for link in links])
+    return {"members": [found[link.version_id] for link in links if link.version_id in found]}
+
+
 def _source(session: Session, row: VersionRow) -> Source:
     return Source(row, get_job(session, row.job_id).job.spec)
 
 
-def _dataset_input(sources: Sources, store: Store) -> DatasetInput:
-    manifest = sources.manifest
+def _unlabelled(session: Session, spec: JobSpec) -> tuple[str, DatasetManifest] | None:
+    """Look up the data set whose rows are used without labels; raise DatasetNotFoundError when it is gone."""
+    for name in unlabelled_of(spec).values():
+        return name, DatasetManifest.model_validate(get_dataset(session, name).manifest)
+    return None
+
+
+def _dataset_input(name: str, manifest: DatasetManifest, store: Store) -> DatasetInput:
     return DatasetInput(
-        name=sources.dataset,
+        name=name,
         digest=manifest.digest,
         dataset_schema=manifest.dataset_schema,
         statistics=manifest.statistics,

@@ -101,11 +101,13 @@ def served_file(files: Collection[str]) -> str:
     return PACKED_GRAPH if PACKED_GRAPH in files else GRAPH
 
 
-def recipe_digest(spec: dict[str, Any], dataset_digest: str, *, protocol: int) -> str:
+def recipe_digest(spec: dict[str, Any], dataset_digest: str, *, protocol: int, unlabelled: Collection[str] = ()) -> str:
     """Return the digest of what decides the weights: spec without names and labels, data, code protocol.
 
-    Two jobs with equal recipes train the same model, so the second may take the first one's result.
+    `unlabelled` are the digests of further data sets whose rows are used. Two jobs with equal recipes train the same
+    model, so the second may take the first one's result.
     """
     labels = {"name", "alias", "tags", "priority", "reuse", "max_runtime_seconds", "dataset"}
     body = {key: value for key, value in spec.items() if key not in labels}
-    return digest_of({"spec": body, "dataset": dataset_digest, "protocol": protocol})
+    further = {"unlabelled": list(unlabelled)} if unlabelled else {}
+    return digest_of({"spec": body, "dataset": dataset_digest, "protocol": protocol, **further})

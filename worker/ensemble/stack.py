@@ -11,7 +11,7 @@ from app.domain.network import Network
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, Stack, TrainSpec, job_spec_adapter
 from app.domain.training_specs import TrainingSpec
-from app.serving.runtime import predict_rows
+from app.serving.runtime import Engine, predict_rows
 from worker.assignment import Assignment, VersionInput
 from worker.context import Context, Reporter
 from worker.ensemble.fusing import Fused, fused_product
@@ -62,8 +62,8 @@ def recipe_of(version: VersionInput, data: Data) -> Recipe:
     """Return how a registered version is trained; raise MethodNotApplicableError when it cannot be trained again."""
     if version.training_recipe is None or "network.json" not in version.files:
         raise MethodNotApplicableError(
-            f"{version.name}/{version.version} cannot be trained again on a part of the rows, which stacking needs.",
-            hint="Stack models that Leanfuse trained; fuse ensembles and imported models in parallel instead.",
+            f"{version.name}/{version.version} cannot be trained again on a part of the rows.",
+            hint="Name a single model that Leanfuse trained; ensembles and imported models go without folds.",
         )
     spec = job_spec_adapter.validate_python(version.training_recipe)
     if isinstance(spec, TrainSpec):
@@ -85,8 +85,8 @@ def out_of_fold(recipes: list[Recipe], folds: NDArray[np.int64], context: Contex
     answers = np.zeros((len(recipes), len(folds), data.dataset_schema.outputs))
     for place, recipe in enumerate(recipes):
         for number in numbers:
-            fold = _Fold(recipe, folds == number, data)
-            answers[place, fold.held_out] = stages.run(_stage_name(place, number), fold.answer, _answers_codec)
+            fold = Fold(recipe, folds == number, data)
+            answers[place, fold.held_out] = stages.run(_stage_name(place, number), fold.answer, answers_codec)
     return answers
 
 
@@ -95,13 +95,20 @@ def _stage_name(member: int, fold: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Fold:
+class Fold:
+    """Hold a recipe and the train rows `held_out` (rows,) that its model must not see."""
+
     recipe: Recipe
     held_out: NDArray[np.bool_]
     data: Data
 
     def answer(self, reporter: Reporter, resume: Path | None) -> NDArray[np.float64]:
         """Train without the fold and answer for it."""
+        rows = self.data.x["train"][self.held_out]
+        return predict_rows(self.train(reporter, resume), rows, self.data.output).astype(np.float64)
+
+    def train(self, reporter: Reporter, resume: Path | None) -> Engine:
+        """Train without the fold."""
         lesson = Lesson(
             network=self.recipe.network,
             rows=self._rows(),
@@ -111,8 +118,7 @@ class _Fold:
             start=start_of(self.recipe.network, self.data),
         )
         trained = learn(lesson, reporter, resume)
-        engine = engine_of(self.recipe.network, trained.weights)
-        return predict_rows(engine, self.data.x["train"][self.held_out], self.data.output).astype(np.float64)
+        return engine_of(self.recipe.network, trained.weights)
 
     def _rows(self) -> Rows:
         return replace(hard_rows(self.data), chosen=np.flatnonzero(~self.held_out))
@@ -131,7 +137,7 @@ def _load_answers(directory: Path) -> NDArray[np.float64]:
     return answers
 
 
-_answers_codec: Codec[NDArray[np.float64]] = Codec(_save_answers, _load_answers)
+answers_codec: Codec[NDArray[np.float64]] = Codec(_save_answers, _load_answers)
 
 
 def _notes(method: Stack, meta: FittedMeta, held_out: NDArray[np.float64], data: Data) -> dict[str, object]:

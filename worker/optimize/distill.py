@@ -55,7 +55,7 @@ def distill(spec: OptimizeSpec, method: Distill, assignment: Assignment, context
     warnings = [*entropy_warnings(lecture.entropy), *_augmentation_warnings(method, spec.training)]
     for warning in warnings:
         context.reporter.log(warning)
-    student = stages.run("student", lambda *state: learn(school.taught(lecture, lecturer), *state), trained_codec)
+    student = stages.run("student", lambda *state: learn(school.taught(lecture), *state), trained_codec)
     control = None
     if method.control:
         control = stages.run("control", lambda *state: learn(school.controlled(), *state), trained_codec)
@@ -118,7 +118,7 @@ class _School:
         names = ["student", *(["control"] if self.method.control else [])]
         return [plan_stage(name, self.training, len(self.transfer.x)) for name in names]
 
-    def taught(self, lecture: Lecture, lecturer: Lecturer) -> Lesson:
+    def taught(self, lecture: Lecture) -> Lesson:
         """Return what the student learns."""
         rows = Rows(
             self.transfer.x,

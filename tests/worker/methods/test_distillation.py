@@ -11,7 +11,7 @@ from app.serving.runtime import load_engine
 from tests.worker.methods.conftest import SMALL_MLP, TRAINING
 from worker.measure import predict_rows
 from worker.nn.objectives import distillation_objective
-from worker.optimize import parents
+from worker.optimize import teaching
 from worker.optimize.teaching import teach
 from worker.package import file_ref
 from worker.rows import open_data
@@ -65,7 +65,7 @@ def test_trap_1_the_teacher_sees_the_very_rows_and_stays_as_it_is(workshop, teac
             seen.append(inputs.copy())
             return self.engine.run(inputs, outputs)
 
-    monkeypatch.setattr(parents, "load_engine", Spy)
+    monkeypatch.setattr(teaching, "load_engine", Spy)
     teach(version, data, temperature=4.0, alpha=0.9)
     fed = np.concatenate(seen)
     raw = np.concatenate([data.x["train"], data.x["selection"]])
