@@ -22,7 +22,7 @@ class Stopped(Exception):  # noqa: N818 - a clean end that was asked for, not an
 class Reporter(Protocol):
     """Receive what a running method has to tell.
 
-    Steps are optimizer updates. A training loop calls, after every batch and in this order: `progress`; then
+    Steps are optimizer updates. A training loop calls, several times a second and in this order: `progress`; then
     `stop_requested`, and on "cancel" raises Stopped at once, on "drain" calls `checkpoint` and then raises Stopped;
     then `checkpoint_due`, and on True calls `checkpoint`.
     """

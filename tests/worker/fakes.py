@@ -8,7 +8,7 @@ from worker.context import Context, StopReason
 
 
 class FakeReporter:
-    """Keep everything that is reported; ask for a stop after a given number of `progress` calls."""
+    """Keep everything that is reported; ask for a stop as soon as so many steps are done."""
 
     def __init__(self, directory: Path, *, stop_after: int | None = None, reason: StopReason = "drain") -> None:
         self.directory = directory
@@ -29,7 +29,8 @@ class FakeReporter:
         self.lines.append(text)
 
     def stop_requested(self) -> StopReason | None:
-        return self.reason if self.stop_after is not None and len(self.steps) >= self.stop_after else None
+        done = self.steps[-1][0] if self.steps else 0
+        return self.reason if self.stop_after is not None and done >= self.stop_after else None
 
     def checkpoint_due(self) -> bool:
         return False

@@ -1,13 +1,23 @@
 """The rows that a network learns from, as batches in an order that depends on the seed and the epoch alone."""
 
+import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.training_specs import Augmentation
+from worker.nn.augmentation import augment, deviation_of, features_of, mix
+
 Array = NDArray[Any]
+# A mapped file beyond this size is given back to the system after every read, or it would fill the memory.
+MAPPED_BYTES = 256 * 2**20
+# No more than this is read ahead of the training, but at least one batch.
+CHUNK_BYTES = 16 * 2**20
+# Keeps the draws of the augmentation apart from those of the order: no training has so many epochs.
+AUGMENTATION_STREAM = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -50,23 +60,104 @@ class Plan:
         """Count all batches."""
         return self.epochs * self.steps_per_epoch
 
-    def places(self, step: int) -> Iterator[NDArray[np.intp]]:
-        """Yield the rows' places of every batch from this step on.
+    def batches_of(self, epoch: int) -> list[NDArray[np.intp]]:
+        """Return the rows' places of every batch of an epoch.
 
         Batches differ in size by one at most: a last batch of one row would ruin batch normalization. Within a batch
         places ascend, so that a memory-mapped file is read forwards.
         """
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        return [np.sort(places) for places in np.array_split(order, self.steps_per_epoch)]
+
+    def places(self, step: int) -> Iterator[NDArray[np.intp]]:
+        """Yield the rows' places of every batch from this step on."""
         for epoch in range(step // self.steps_per_epoch, self.epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
-            batches = np.array_split(order, self.steps_per_epoch)
             first = step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0
-            for places in batches[first:]:
-                yield np.sort(places)
+            yield from self.batches_of(epoch)[first:]
 
 
-def batches(rows: Rows, plan: Plan, *, step: int, dtype: str) -> Iterator[tuple[Array, ...]]:
-    """Yield (x, targets[, weights]) from this step to the last; only a batch is ever in memory, x cast to `dtype`."""
-    for places in plan.places(step):
+@dataclass(frozen=True)
+class Chunk:
+    """Hold a few batches one behind the other; `ends` says after how many rows each ends, `step` counts from 0."""
+
+    step: int
+    x: Array
+    targets: Array
+    weights: Array | None
+    ends: NDArray[np.int32]
+
+    @property
+    def steps(self) -> int:
+        """Count the batches."""
+        return len(self.ends)
+
+
+class Feed:
+    """Read the batches of a training, a chunk at a time, changed at random as the augmentation says."""
+
+    def __init__(self, rows: Rows, plan: Plan, augmentation: Augmentation) -> None:
+        self._rows, self._plan, self._augmentation = rows, plan, augmentation
+        self._features = features_of(rows.train_x)
+        self._deviation = deviation_of(rows.train_x) if augmentation.noise else None
+        self._epoch = -1
+        self._batches: list[NDArray[np.intp]] = []
+        row_bytes = sum(array[:1].nbytes for array in (rows.train_x, rows.train_targets))
+        self._most_steps = max(1, CHUNK_BYTES // max(1, row_bytes * plan.batch_size))
+
+    def chunk(self, step: int, most_steps: int) -> Chunk:
+        """Return the batches from this step on: up to so many, of one epoch, as many as memory should hold."""
+        epoch, first = divmod(step, self._plan.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._plan.batches_of(epoch)
+        batches = self._batches[first : first + min(most_steps, self._most_steps)]
+        parts = [self._read(np.concatenate(batches))] if not self._augmentation.used else self._changed(first, batches)
+        x, targets, *weights = (np.concatenate(each) if len(each) > 1 else each[0] for each in zip(*parts, strict=True))
+        ends = np.cumsum([len(places) for places in batches], dtype=np.int32)
+        return Chunk(step, x, targets, weights[0] if weights else None, ends)
+
+    def _read(self, places: NDArray[np.intp]) -> tuple[Array, ...]:
+        rows = self._rows
         chosen = places if rows.chosen is None else rows.chosen[places]
-        batch = rows.train_x[chosen].astype(dtype), rows.train_targets[chosen].astype(np.float32)
-        yield batch if rows.sample_weight is None else (*batch, rows.sample_weight[chosen].astype(np.float32))
+        read = read_rows(rows.train_x, chosen), read_rows(rows.train_targets, chosen).astype(np.float32, copy=False)
+        return read if rows.sample_weight is None else (*read, rows.sample_weight[chosen].astype(np.float32))
+
+    def _changed(self, first: int, batches: list[NDArray[np.intp]]) -> list[tuple[Array, ...]]:
+        return [self._change(first + index, *self._read(places)) for index, places in enumerate(batches)]
+
+    def _change(self, index: int, x: Array, targets: Array, weights: Array | None = None) -> tuple[Array, ...]:
+        """Change a batch by draws that depend on the seed, the epoch and its place in it alone."""
+        rng = np.random.default_rng((self._plan.seed, AUGMENTATION_STREAM, self._epoch, index))
+        x = augment(x, self._augmentation, self._features, rng, deviation=self._deviation)
+        if self._augmentation.mixup:
+            return mix(x, targets, weights, self._augmentation.mixup, rng)
+        return (x, targets) if weights is None else (x, targets, weights)
+
+
+def balanced(rows: Rows, classes: int) -> tuple[Rows, Array]:
+    """Weigh the rows so that every class counts as much as any other: by rows / (classes * rows of its class).
+
+    Targets begin with one-hot labels of so many classes. Return the rows, whose own weights stay factors, and the
+    weights of the selection rows, by the same shares.
+    """
+    labels = np.asarray(rows.train_targets[:, :classes]).argmax(axis=1)
+    taught = labels if rows.chosen is None else labels[rows.chosen]
+    counts = np.bincount(taught, minlength=classes)
+    shares = np.where(counts > 0, len(taught) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0)
+    shares = shares.astype(np.float32)
+    weight = shares[labels] * (1 if rows.sample_weight is None else rows.sample_weight)
+    selected = np.asarray(rows.selection_targets[:, :classes]).argmax(axis=1)
+    return replace(rows, sample_weight=weight), shares[selected]
+
+
+def read_rows(array: Array, places: NDArray[np.intp]) -> Array:
+    """Copy rows of an array; when it is a large mapped file, no page of it stays in memory."""
+    read = np.asarray(array)[places]
+    if array.nbytes > MAPPED_BYTES and not array.flags.writeable and (file := _file_of(array)) is not None:
+        file.madvise(mmap.MADV_DONTNEED)
+    return read
+
+
+def _file_of(array: object) -> mmap.mmap | None:
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    return array

@@ -1,23 +1,29 @@
-"""Train a network: one stream of batches that can stop at any of them and go on, to the same bit."""
+"""Train a network: one stream of batches that can stop between any of them and go on, to the same bit."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from math import isfinite
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import keras
 import numpy as np
 
 from app.domain.job_errors import TrainingDivergedError
-from app.domain.training_specs import AdamW, CosineSchedule, TrainingSpec
+from app.domain.training_specs import TrainingSpec
 from worker.context import Reporter, Stopped
-from worker.nn.architectures import predict
-from worker.nn.data import Array, Plan, Rows, batches
+from worker.nn.data import Chunk, Feed, Plan, Rows, balanced
 from worker.nn.objectives import Objective
-from worker.nn.training_state import TrainingState, add_means, read_state, weights_of, write_state
+from worker.nn.optimizers import make_optimizer
+from worker.nn.stepping import Averages, KerasSteps, Steps, evaluate
+from worker.nn.training_state import TrainingState, read_state, weights_of, write_state
 
 __all__ = ["Rows", "evaluate", "fit", "make_deterministic"]
 
-EVALUATION_ROWS = 4096
+# How long updates may run between two questions to the reporter; a stop is answered that soon.
+SECONDS_PER_CHUNK = 0.25
 
 
 def fit(
@@ -29,27 +35,25 @@ def fit(
     seed: int,
     reporter: Reporter,
     resume: Path | None = None,
+    seconds_per_chunk: float = SECONDS_PER_CHUNK,
 ) -> list[dict[str, float]]:
     """Train a model in place and leave it with the weights of its best epoch on the selection rows.
 
     Return one entry per epoch: loss, selection_loss and, for a classification, accuracy and selection_accuracy. Without
-    selection rows the last epoch is kept. `resume` is a directory that `reporter.checkpoint` had filled; on a CPU the
-    weights are then those of the uninterrupted run, bit by bit. Raise Stopped when the reporter asks for it,
+    selection rows the last epoch is kept. With `averaging` the selection figures and what is kept are those of the
+    averaged weights. `resume` is a directory that `reporter.checkpoint` had filled; on a CPU the weights are then those
+    of the uninterrupted run, bit by bit, wherever it was stopped. Raise Stopped when the reporter asks for it,
     TrainingDivergedError when a loss is no longer a number, CheckpointIncompatibleError for a foreign checkpoint.
     """
     make_deterministic(seed)
-    plan = Plan(rows.count, training.batch_size, training.epochs, seed)
-    compile_for(model, objective, training, plan)
-    follower = _Follower(rows, objective, training, plan, reporter)
+    course = _Course(model, rows, objective, training, seed, reporter, _Pace(seconds_per_chunk))
     if resume is not None:
-        follower.state, follower.means = read_state(resume, model, follower.identity)
-    if not follower.finished:
-        # One fit for all epochs: Keras rebuilds its input pipeline with each, which takes longer than a small epoch.
-        stream = batches(rows, plan, step=follower.state.step, dtype=model.inputs[0].dtype)
-        model.fit(stream, epochs=1, verbose=0, shuffle=False, callbacks=[follower])
-    if follower.state.best_weights is not None:
-        model.set_weights(follower.state.best_weights)
-    return follower.state.history
+        course.resume(resume)
+    with closing(course.chunks()) as chunks:
+        for chunk in chunks:
+            course.take(chunk)
+    course.keep_best_weights()
+    return course.state.history
 
 
 def make_deterministic(seed: int) -> None:
@@ -62,100 +66,101 @@ def make_deterministic(seed: int) -> None:
             tensorflow.config.experimental.enable_op_determinism()
 
 
-def compile_for(model: keras.Model, objective: Objective, training: TrainingSpec, plan: Plan) -> None:
-    """Compile a model with the objective's loss and a built optimizer."""
-    metrics = [keras.metrics.MeanMetricWrapper(objective.correct, name="accuracy")] if objective.correct else []
-    model.compile(optimizer=_optimizer(training, plan.steps), loss=_Loss(objective), metrics=metrics)
-    model.optimizer.build(model.trainable_variables)
+class _Pace:
+    """Find how many updates fit into the time between two questions to the reporter."""
+
+    def __init__(self, seconds: float) -> None:
+        self.steps = 1
+        self._seconds = seconds
+
+    def note(self, steps: int, seconds: float) -> None:
+        """Learn how long some updates took; grow by degrees, for the first time is not the rule."""
+        self.steps = max(1, min(4 * self.steps, int(self._seconds * steps / seconds)))
 
 
-class _Loss(keras.losses.Loss):
-    """Average an objective's loss over the rows; a row of weight 2 counts as that row twice."""
-
-    def __init__(self, objective: Objective) -> None:
-        super().__init__(name=objective.name, reduction="mean_with_sample_weight")
-        self._of_rows = objective.loss
-
-    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        return self._of_rows(y_true, y_pred)
-
-
-def _learning_rate(training: TrainingSpec, steps: int) -> float | keras.optimizers.schedules.CosineDecay:
-    rate, schedule = training.optimizer.learning_rate, training.schedule
-    if not isinstance(schedule, CosineSchedule):
-        return rate
-    warmup = int(schedule.warmup_fraction * steps)
-    if warmup == 0:
-        return keras.optimizers.schedules.CosineDecay(rate, steps)
-    return keras.optimizers.schedules.CosineDecay(0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup)
-
-
-def _optimizer(training: TrainingSpec, steps: int) -> keras.optimizers.Optimizer:
-    settings = training.optimizer.model_dump(exclude={"type", "learning_rate"})
-    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
-    optimizer = kinds[training.optimizer.type](
-        _learning_rate(training, steps), global_clipnorm=training.global_clipnorm, **settings
-    )
-    if isinstance(training.optimizer, AdamW):
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-def evaluate(model: keras.Model, x: Array, targets: Array, objective: Objective) -> dict[str, float]:
-    """Return the mean loss and, for a classification, the accuracy on raw rows, without changing the model."""
-    sums: dict[str, float] = {}
-    for start in range(0, len(x), EVALUATION_ROWS):
-        answers = keras.ops.convert_to_tensor(predict(model, x[start : start + EVALUATION_ROWS]))
-        wanted = keras.ops.convert_to_tensor(targets[start : start + EVALUATION_ROWS].astype(np.float32))
-        figures = {"loss": objective.loss(wanted, answers)}
-        if objective.correct:
-            figures["accuracy"] = objective.correct(wanted, answers)
-        for name, values in figures.items():
-            sums[name] = sums.get(name, 0.0) + float(keras.ops.convert_to_numpy(values).sum(dtype=np.float64))
-    return {name: total / len(x) for name, total in sums.items()}
-
-
-class _Follower(keras.callbacks.Callback):
-    """Follow the stream: end epochs, keep the best weights, stop early, report, and answer requests to stop."""
+class _Course:
+    """Follow a training: end epochs, keep the best weights, stop early, report, and answer requests to stop."""
 
     def __init__(
-        self, rows: Rows, objective: Objective, training: TrainingSpec, plan: Plan, reporter: Reporter
+        self,
+        model: keras.Model,
+        rows: Rows,
+        objective: Objective,
+        training: TrainingSpec,
+        seed: int,
+        reporter: Reporter,
+        pace: _Pace,
     ) -> None:
-        super().__init__()
         self.state = TrainingState()
-        self.means: list[Array] | None = None
-        self._rows, self._objective, self._training, self._plan = rows, objective, training, plan
-        self._reporter = reporter
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Name the training, so that no other one is resumed from its checkpoints."""
-        training = self._training.model_dump(mode="json")
-        return {
-            "rows": self._plan.rows,
-            "seed": self._plan.seed,
-            "objective": self._objective.name,
-            "training": training,
-        }
+        self._model, self._objective, self._training = model, objective, training
+        self._reporter, self._pace = reporter, pace
+        self._rows, self._selection_weights = rows, None
+        if training.class_weights == "balanced":
+            self._rows, self._selection_weights = balanced(rows, model.output_shape[-1])
+        self._plan = Plan(rows.count, training.batch_size, training.epochs, seed)
+        self._optimizer = make_optimizer(training, steps=self._plan.steps, steps_per_epoch=self._plan.steps_per_epoch)
+        self._optimizer.build(model.trainable_variables)
+        self._averages = Averages(model, training.averaging) if training.averaging else None
+        self._steps = _make_steps(model, self._optimizer, objective, training, self._averages)
 
     @property
     def finished(self) -> bool:
         """Say whether there is nothing left to do."""
         return self.state.stopped_early or self.state.step >= self._plan.steps
 
-    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002 - Keras calls it so
-        """Count the step, end the epoch if it was its last, and do what is asked."""
-        self.state.step += 1
-        if self.means is not None:
-            add_means(self.model, self.means)
-            self.means = None
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield what is left to learn from, each chunk read while the one before is learned from."""
+        feed = Feed(self._rows, self._plan, self._training.augmentation)
+        step = self.state.step
+        with ThreadPoolExecutor(1) as reader:
+            coming = None if self.finished else reader.submit(feed.chunk, step, 1)
+            while coming is not None and not self.finished:
+                chunk = coming.result()
+                step += chunk.steps
+                coming = reader.submit(feed.chunk, step, self._pace.steps) if step < self._plan.steps else None
+                yield chunk
+
+    def take(self, chunk: Chunk) -> None:
+        """Learn from a chunk, end the epoch if it was its last, and do what is asked."""
+        began = perf_counter()
+        self.state.sums = self._steps.run(chunk, np.array(self.state.sums)).tolist()
+        self._pace.note(chunk.steps, perf_counter() - began)
+        self.state.step += chunk.steps
         if self.state.step % self._plan.steps_per_epoch == 0:
             self._end_epoch()
         self._reporter.progress(self.state.step, self._plan.steps)
-        if self.finished:
-            self.model.stop_training = True
-        else:
+        if not self.finished:
             self._answer_requests()
+
+    def resume(self, directory: Path) -> None:
+        """Go on from a checkpoint."""
+        self.state = read_state(directory, self._variables, self._identity)
+
+    def keep_best_weights(self) -> None:
+        """Leave the model with its best weights, or with the last, averaged ones."""
+        if self.state.best_weights is not None:
+            self._model.set_weights(self.state.best_weights)
+        elif self._averages is not None:
+            self._averages.hand_over()
+
+    @property
+    def _variables(self) -> dict[str, list[keras.Variable]]:
+        """Return all variables that a step may change; those of the model hold the dropout seeds too."""
+        return {
+            "model": self._model.variables,
+            "optimizer": self._optimizer.variables,
+            "average": self._averages.values if self._averages else [],
+        }
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """Name the training, so that no other one is resumed from its checkpoints."""
+        return {
+            "rows": self._plan.rows,
+            "seed": self._plan.seed,
+            "objective": self._objective.name,
+            "training": self._training.model_dump(mode="json"),
+        }
 
     def _answer_requests(self) -> None:
         reason = self._reporter.stop_requested()
@@ -165,19 +170,26 @@ class _Follower(keras.callbacks.Callback):
             raise Stopped(reason, step=self.state.step)
 
     def _write(self, directory: Path) -> None:
-        write_state(directory, self.state, self.model, self.identity)
+        write_state(directory, self.state, self._variables, self._identity)
 
     def _end_epoch(self) -> None:
-        figures = {name: float(value) for name, value in self.model.get_metrics_result().items()}
-        self.model.reset_metrics()
-        if len(self._rows.selection_x):
-            found = evaluate(self.model, self._rows.selection_x, self._rows.selection_targets, self._objective)
-            figures |= {f"selection_{name}": value for name, value in found.items()}
+        names = ("loss", "accuracy") if self._objective.correct else ("loss",)
+        figures = {name: value / self._plan.rows for name, value in zip(names, self.state.sums, strict=False)}
+        self.state.sums = [0.0, 0.0]
         epoch = len(self.state.history)
-        self.state.history.append({"epoch": epoch, **figures})
-        self._reporter.metric(epoch, figures)
-        self._refuse_divergence(epoch, figures)
-        self._keep_the_best(figures.get("selection_loss"))
+        with self._averages.in_place() if self._averages else nullcontext():
+            figures |= self._selection_figures()
+            self.state.history.append({"epoch": epoch, **figures})
+            self._reporter.metric(epoch, figures)
+            self._refuse_divergence(epoch, figures)
+            self._keep_the_best(figures.get("selection_loss"))
+
+    def _selection_figures(self) -> dict[str, float]:
+        rows = self._rows
+        if not len(rows.selection_x):
+            return {}
+        found = self._steps.evaluate(rows.selection_x, rows.selection_targets, self._selection_weights)
+        return {f"selection_{name}": value for name, value in found.items()}
 
     def _refuse_divergence(self, epoch: int, figures: dict[str, float]) -> None:
         wrong = [name for name, value in figures.items() if not isfinite(value)]
@@ -193,9 +205,23 @@ class _Follower(keras.callbacks.Callback):
             return
         state, stopping = self.state, self._training.early_stopping
         if loss < state.best_loss:
-            state.best_loss, state.best_weights = loss, weights_of(self.model)
+            state.best_loss, state.best_weights = loss, weights_of(self._model)
         if loss < state.loss_to_beat - (stopping.minimum_delta if stopping else 0.0):
             state.loss_to_beat, state.epochs_without_gain = loss, 0
         else:
             state.epochs_without_gain += 1
         state.stopped_early = stopping is not None and state.epochs_without_gain >= stopping.patience
+
+
+def _make_steps(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    objective: Objective,
+    training: TrainingSpec,
+    averages: Averages | None,
+) -> Steps:
+    if keras.backend.backend() == "tensorflow":
+        from worker.nn.tensorflow_steps import TensorFlowSteps
+
+        return TensorFlowSteps(model, optimizer, objective, training.precision, averages)
+    return KerasSteps(model, optimizer, objective, training.precision, averages)

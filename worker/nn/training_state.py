@@ -1,7 +1,7 @@
 """What a training needs to go on as if it had never stopped."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -19,10 +19,14 @@ Arrays = list[NDArray[Any]]
 
 @dataclass
 class TrainingState:
-    """Hold how far a training is: steps done, figures of each epoch, and the best epoch's weights."""
+    """Hold how far a training is: steps done, figures of each epoch, and the best epoch's weights.
+
+    `sums` are those of the epoch that has begun: loss times rows, and right answers.
+    """
 
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     best_loss: float = inf
     loss_to_beat: float = inf
     epochs_without_gain: int = 0
@@ -30,44 +34,33 @@ class TrainingState:
     stopped_early: bool = False
 
 
-def write_state(directory: Path, state: TrainingState, model: keras.Model, plan: Mapping[str, object]) -> None:
-    """Write everything that decides the rest of a training: weights, seeds, optimizer, running means, best weights."""
-    groups = {**_live(model), "best": state.best_weights or []}
+def write_state(
+    directory: Path,
+    state: TrainingState,
+    variables: Mapping[str, Sequence[keras.Variable]],
+    plan: Mapping[str, object],
+) -> None:
+    """Write everything that decides the rest of a training: the named groups of variables, and the state."""
+    groups: dict[str, Sequence[Any]] = {**variables, "best": state.best_weights or []}
     tensors = {
         f"{group}/{index}": _numpy(value) for group, values in groups.items() for index, value in enumerate(values)
     }
     save_file(tensors, directory / "state.safetensors")
-    numbers = {
-        "plan": plan,
-        "step": state.step,
-        "history": state.history,
-        "best_loss": state.best_loss,
-        "loss_to_beat": state.loss_to_beat,
-        "epochs_without_gain": state.epochs_without_gain,
-        "stopped_early": state.stopped_early,
-    }
-    (directory / "state.json").write_text(json.dumps(numbers))
+    numbers = {name: value for name, value in vars(state).items() if name != "best_weights"}
+    (directory / "state.json").write_text(json.dumps({"plan": plan, **numbers}))
 
 
-def read_state(directory: Path, model: keras.Model, plan: Mapping[str, object]) -> tuple[TrainingState, Arrays]:
-    """Restore a compiled model and its built optimizer; return the state and the values of the running means.
-
-    The means come back apart because Keras makes its own anew when a fit begins. Raise CheckpointIncompatibleError when
-    the checkpoint is that of another training.
-    """
+def read_state(
+    directory: Path, variables: Mapping[str, Sequence[keras.Variable]], plan: Mapping[str, object]
+) -> TrainingState:
+    """Restore the groups of variables and return the state; raise CheckpointIncompatibleError for other ones."""
     numbers = json.loads((directory / "state.json").read_text())
     if numbers.pop("plan") != json.loads(json.dumps(plan)):
         raise CheckpointIncompatibleError("The checkpoint was written by a training of other rows or settings.")
     tensors = load_file(directory / "state.safetensors")
-    live = _live(model)
-    for group in ("model", "optimizer"):
-        _assign(live[group], _group(tensors, group))
-    return TrainingState(**numbers, best_weights=_group(tensors, "best") or None), _group(tensors, "metrics")
-
-
-def _live(model: keras.Model) -> dict[str, list[Any]]:
-    """Return all variables that a step may change; those of the model hold the dropout seeds too."""
-    return {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": model.metrics_variables}
+    for group, own in variables.items():
+        _assign(own, _group(tensors, group))
+    return TrainingState(**numbers, best_weights=_group(tensors, "best") or None)
 
 
 def _group(tensors: Mapping[str, NDArray[Any]], group: str) -> Arrays:
@@ -75,17 +68,11 @@ def _group(tensors: Mapping[str, NDArray[Any]], group: str) -> Arrays:
     return [tensors[f"{group}/{index}"] for index in range(count)]
 
 
-def _assign(variables: list[Any], values: Arrays) -> None:
+def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
     if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
         raise CheckpointIncompatibleError("The checkpoint holds the weights of another network or optimizer.")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-def add_means(model: keras.Model, values: Arrays) -> None:
-    """Add the sums and counts of a begun epoch to those of its first batch after the resumption."""
-    for variable, value in zip(model.metrics_variables, values, strict=True):
-        variable.assign(variable + value)
 
 
 def weights_of(model: keras.Model) -> Arrays:

@@ -40,8 +40,18 @@ def learnable_rows(count: int = 90, *, noise: float = 0.3, **options: object):
     return Rows(x[:count], targets[:count], selection_x=x[count:], selection_targets=targets[count:], **options)
 
 
-def train(directory: Path, training: TrainingSpec, *, rows=None, stop_after=None, resume=None, reason="drain", seed=5):
-    """Train the network; return its weights, its history and the reporter, or None and the reporter if it stopped."""
+def train(
+    directory: Path,
+    training: TrainingSpec,
+    *,
+    rows=None,
+    stop_after=None,
+    resume=None,
+    reason="drain",
+    seed=5,
+    seconds_per_chunk=0,
+):
+    """Train the network, asked after every step; return its weights, its history and the reporter."""
     from worker.nn.architectures import build_model, extract_weights
     from worker.nn.objectives import plain_objective
     from worker.nn.training import fit
@@ -56,6 +66,7 @@ def train(directory: Path, training: TrainingSpec, *, rows=None, stop_after=None
         seed=seed,
         reporter=reporter,
         resume=resume,
+        seconds_per_chunk=seconds_per_chunk,
     )
     return extract_weights(model), history, reporter
 
@@ -75,6 +86,7 @@ def interrupted(directory: Path, training: TrainingSpec, *, stop_after: int) -> 
             training=training,
             seed=5,
             reporter=reporter,
+            seconds_per_chunk=0,
         )
     assert caught.value.step == stop_after
     return reporter.checkpoints[-1][1]
@@ -165,7 +177,7 @@ def test_a_due_checkpoint_is_written_and_the_training_goes_on(tmp_path):
 
     reporter = Impatient(tmp_path)
     options = {"objective": plain_objective("classification"), "training": LONG, "seed": 5, "reporter": reporter}
-    fit(build_model(network(), seed=5), learnable_rows(), **options)
+    fit(build_model(network(), seed=5), learnable_rows(), **options, seconds_per_chunk=0)
     assert [step for step, _ in reporter.checkpoints] == [2, 5]
 
 
