@@ -150,9 +150,9 @@ def kernels_of(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith("kernel")]
 
 
-def share_of_round(ratio: float, number: int, rounds: int) -> float:
-    """Return the share of zeros after a round: ratio (1 - (1 - t)^3), steep first, flat last (Zhu & Gupta 2017)."""
-    return ratio * (1 - (1 - number / rounds) ** 3)
+def share_of_round(ratio: float, done: float) -> float:
+    """Return the share of zeros when `done` of the rounds are: ratio (1 - (1 - t)^3) (Zhu & Gupta 2017)."""
+    return ratio * (1 - (1 - done) ** 3)
 
 
 def zero_smallest(weights: Weights, share: float) -> dict[str, NDArray[Any]]:
