@@ -52,6 +52,13 @@ class MethodNotApplicableError(JobError):
     title = "The method cannot be applied here"
 
 
+class LeakedRowsError(JobError):
+    """A row stands in two of the data set's row sets, so that nothing measured on it could be believed."""
+
+    slug = "leaked-rows"
+    title = "The row sets are not disjoint"
+
+
 class CheckpointIncompatibleError(JobError):
     """A checkpoint was written by another training than the one that should go on from it."""
 
