@@ -4,12 +4,13 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -58,8 +59,8 @@ class Draft:
     """Hold what is known of a version before it is measured; its files lie in `directory` already.
 
     `baselines` go from the one that the verdict is about to the less important ones. With `max_drop` the version is
-    rejected unless it is at most so many points of accuracy (percent of RMSE) worse than `baselines[gate]`. `beside` are
-    p-values of the same question in other reports: the verdict allows for their number too.
+    rejected unless it is at most so many points of accuracy (percent of RMSE) worse than `baselines[gate]`. `beside`
+    are p-values of the same question in other reports: the verdict allows for their number too.
     """
 
     directory: Path
@@ -115,6 +116,16 @@ def finish(draft: Draft, assignment: Assignment, data: Data) -> Product:
     (draft.directory / REPORT).write_bytes(canonical_json(report))
     manifest = _manifest(draft, metrics, assignment, data, rejected=gate.reason if gate else None)
     return Product(draft.name, draft.kind, draft.directory, manifest, comparisons)
+
+
+def amend(product: Product, entries: Mapping[str, Any], *, rejected: str | None = None) -> Product:
+    """Add entries to a product's report, and a reason to reject it unless it has one."""
+    path = product.directory / REPORT
+    path.write_bytes(canonical_json({**orjson.loads(path.read_bytes()), **entries}))
+    manifest = product.manifest
+    files = {**manifest.files, REPORT: file_ref(path)}
+    updated = manifest.model_copy(update={"files": files, "rejected": manifest.rejected or rejected})
+    return replace(product, manifest=updated)
 
 
 def _measure(draft: Draft, assignment: Assignment, data: Data) -> tuple[Measured, Array]:

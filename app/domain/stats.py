@@ -192,11 +192,16 @@ def mean_over_runs(values: Sequence[float]) -> RepeatedMean:
     return RepeatedMean(mean, deviation, (mean - half, mean + half), tuple(values))
 
 
-def decide_over_runs(differences: RepeatedMean) -> Verdict:
-    """Name what the differences of several runs show at the 5 % level: whether their interval excludes 0."""
-    if differences.interval is None or differences.interval[0] <= 0 <= differences.interval[1]:
-        return "no difference shown"
-    return "better" if differences.mean > 0 else "worse"
+def p_value_over_runs(differences: RepeatedMean) -> float:
+    """Return the two-sided p-value of the t-test that the runs' mean difference is 0 (Student 1908)."""
+    if differences.deviation is None:
+        return 1.0
+    if differences.deviation == 0:
+        return float(differences.mean == 0)
+    from scipy.special import stdtr
+
+    runs = len(differences.values)
+    return float(2 * stdtr(runs - 1, -abs(differences.mean) / differences.deviation * math.sqrt(runs)))
 
 
 def corrected_resampled_t(differences: Sequence[float], test_share: float) -> tuple[float, tuple[float, float], float]:

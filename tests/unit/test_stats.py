@@ -172,13 +172,17 @@ def test_the_interval_of_a_mean_over_runs_is_that_of_scipy():
 def test_one_run_has_no_interval_and_shows_nothing():
     found = stats.mean_over_runs([0.4])
     assert (found.interval, found.deviation) == (None, None)
-    assert stats.decide_over_runs(found) == "no difference shown"
+    assert stats.p_value_over_runs(found) == 1
 
 
-def test_runs_that_all_go_one_way_show_a_difference():
-    assert stats.decide_over_runs(stats.mean_over_runs([0.01, 0.012, 0.009])) == "better"
-    assert stats.decide_over_runs(stats.mean_over_runs([-0.01, -0.012, -0.009])) == "worse"
-    assert stats.decide_over_runs(stats.mean_over_runs([0.01, -0.012, 0.009])) == "no difference shown"
+def test_the_p_value_over_runs_is_that_of_the_t_test():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    values = [0.01, 0.012, -0.003, 0.009]
+    assert stats.p_value_over_runs(stats.mean_over_runs(values)) == pytest.approx(
+        scipy_stats.ttest_1samp(values, 0).pvalue
+    )
+    assert stats.p_value_over_runs(stats.mean_over_runs([0.0, 0.0])) == 1
+    assert stats.p_value_over_runs(stats.mean_over_runs([0.5, 0.5])) == 0
 
 
 def test_the_corrected_resampled_t_is_wider_than_the_plain_one():
