@@ -10,6 +10,8 @@ from app.domain.datasets import FileRef, Task, digest_of
 VersionKind = Literal["single", "ensemble"]
 GRAPH = "model.onnx"
 PACKED_GRAPH = "model.packed"
+# The train job that would make the same model, where another kind of job made it.
+TRAIN_SPEC = "train_spec.json"
 LinkRole = Literal["parent", "teacher", "member"]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.datasets import canonical_json
 from app.domain.jobs import PROTOCOL
-from app.domain.models import GRAPH, recipe_digest
+from app.domain.models import GRAPH, TRAIN_SPEC, recipe_digest
 from app.domain.network import Network
 from app.domain.presets import build_network
 from app.domain.search import apply_point
@@ -23,9 +23,6 @@ from worker.package import Baseline, Product, compare_answers, simplest
 from worker.rows import Data
 from worker.search.asking import sampler_name
 from worker.search.trials import Trial, load_trained, row_of
-
-# The train job that makes the same model: what folds of a later stack are trained by.
-TRAIN_SPEC = "train_spec.json"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from app.domain.datasets import ROW_SETS, DatasetSchema, Statistics
 from app.domain.specs import job_spec_adapter
 from tests.worker.fakes import FakeReporter
-from worker.assignment import Assignment, DatasetInput, VersionInput
+from worker.assignment import Assignment, DatasetInput, Limits, VersionInput
 from worker.context import Context, StopReason
 from worker.methods import run
 from worker.package import Product
@@ -75,6 +75,7 @@ class Workshop:
     dataset: DatasetInput
     count: int = 0
     made: dict[str, VersionInput] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
     def assignment(self, spec: Mapping[str, Any], *, resume: Path | None = None, **references: Any) -> Assignment:
         """Return an assignment whose references are versions by name."""
@@ -94,6 +95,7 @@ class Workshop:
             scratch=directory / "scratch",
             output=directory / "output",
             checkpoint=resume,
+            limits=self.limits,
         )
 
     def run(
