@@ -22,8 +22,10 @@ from app.domain.errors import (
     ReferenceNotFoundError,
     UnavailableError,
 )
+from app.domain.job_errors import MethodNotApplicableError
 
 EXIT_CODES: tuple[tuple[type[LeanfuseError], int], ...] = (
+    (MethodNotApplicableError, 2),
     (JobError, 1),
     (NotFoundError, 3),
     (DatasetNotFoundError, 3),

@@ -65,7 +65,8 @@ LeanfuseError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
   |    +- OverloadedError
   |    +- ArtifactCorruptedError
-  +- JobError                       a job started and failed; job.error carries it (its leaves are in job_errors.py)
+  +- JobError                       a job started and failed; job.error carries it (its leaves are in job_errors.py;
+                                     one of them, MethodNotApplicableError (422), also refuses a job's spec)
 """
 
 from collections.abc import Sequence

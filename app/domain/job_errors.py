@@ -46,10 +46,11 @@ class OutOfMemoryError(JobError):
 
 
 class MethodNotApplicableError(JobError):
-    """The method cannot be applied to this parent."""
+    """The method cannot be applied to this parent: told when the job is submitted, where arithmetic can tell."""
 
     slug = "method-not-applicable"
     title = "The method cannot be applied here"
+    code = 422
 
 
 class LeakedRowsError(JobError):

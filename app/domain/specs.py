@@ -148,8 +148,17 @@ class Choices(Value):
     choices: Annotated[list[Any], Field(min_length=2, max_length=100)]
 
 
+def _dimension_tag(value: object) -> str:
+    listed = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+    return "choices" if listed else "range"
+
+
+# Tagged by hand, as members are.
+Dimension: TypeAlias = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_dimension_tag)
+]
 Space: TypeAlias = dict[
-    Annotated[str, StringConstraints(pattern=r"^/(architecture|training)(/[A-Za-z0-9_]+)+$")], Range | Choices
+    Annotated[str, StringConstraints(pattern=r"^/(architecture|training)(/[A-Za-z0-9_]+)+$")], Dimension
 ]
 Objective: TypeAlias = Literal["accuracy", "latency", "bytes", "macs", "parameters"]
 

@@ -1,21 +1,23 @@
 """Decide whether a job spec can work, before anything is written: syntax by pydantic, the rest by arithmetic."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain import errors
+from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
-from app.domain.errors import FieldError, InvalidInputError, LeanfuseError
+from app.domain.errors import FieldError
 from app.domain.explain import explain_validation, suggest
 from app.domain.models import VersionManifest
 from app.domain.names import Reference, check_name, parse_reference
-from app.domain.network import SizeLimits, Trace, trace
-from app.domain.optimize_specs import Chain, Convolve, Distill, ShareWeights
+from app.domain.network import Network, SizeLimits, trace
+from app.domain.optimize_specs import Chain, Distill
+from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
+from app.domain.search import check_space
 from app.domain.specs import (
     EnsembleSpec,
     JobSpec,
@@ -30,6 +32,7 @@ from app.domain.specs import (
     job_spec_adapter,
 )
 from app.domain.training_specs import TrainingSpec, check_training
+from app.domain.transfer import check_same_rows, check_transfer, distillations, unlabelled_of
 
 
 class KnownVersion(NamedTuple):
@@ -56,17 +59,25 @@ class Catalogue(Protocol):
         """Return the version that a reference names now, or None."""
         ...
 
+    def network(self, known: KnownVersion) -> Network | None:
+        """Return a version's layers, or None where it has none of its own."""
+        ...
+
 
 class Estimate(BaseModel):
     """Say what a job will cost, by arithmetic alone."""
 
     model_config = ConfigDict(frozen=True)
 
-    parameters: int = Field(description="Parameters of all networks that are trained, shared ones counted once.")
+    parameters: int = Field(
+        description="Parameters of all networks that are trained, shared ones counted once."
+    )
     largest_parameters: int = Field(description="Parameters of the largest network that is trained.")
     macs: int = Field(description="Multiplications and additions of all trained networks for one row.")
     optimizer_steps: int = Field(description="Steps of the optimizer when no training stops early.")
-    trainings: int = Field(description="Networks that are trained from the spec; cross-validation trains more.")
+    trainings: int = Field(
+        description="Trainings of networks, repeats, controls and trials included; cross-validation trains more."
+    )
 
 
 class CheckedSpec(NamedTuple):
@@ -77,10 +88,14 @@ class CheckedSpec(NamedTuple):
     dataset: DatasetManifest
 
 
-class _Network(NamedTuple):
+class _Described(NamedTuple):
+    """A network that the spec describes: where, how it is trained, and how often."""
+
     pointer: str
     architecture: Architecture
     training: TrainingSpec
+    training_pointer: str = "/training"
+    times: int = 1
 
 
 def parse_job_spec(body: bytes | str) -> JobSpec:
@@ -104,13 +119,20 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
         raise _missing_dataset(spec.dataset, catalogue.dataset_names())
     schema = manifest.dataset_schema
     _check_own_name(spec)
-    pinned = {pointer: _check_reference(spec, pointer, text, schema, catalogue) for pointer, text in references(spec)}
-    networks = list(_networks(spec))
+    known = {pointer: _check_reference(spec, pointer, text, schema, catalogue) for pointer, text in references(spec)}
     for pointer, training in _trainings(spec):
         check_training(training, schema, pointer=pointer)
-    _check_batches(networks, schema)
-    traces = [_trace(network, schema, limits) for network in networks]
-    return CheckedSpec(_pin(spec, pinned), _estimate(networks, traces, schema), manifest)
+    check_seeds(spec)
+    _check_transfers(spec, schema, catalogue)
+    if isinstance(spec, OptimizeSpec):
+        planned = check_applicable(spec, _source(known, catalogue), schema, limits=limits)
+    else:
+        planned = [_plan(described, schema, limits) for described in _described(spec)]
+    _check_batches(planned, schema)
+    if isinstance(spec, SearchSpec):
+        check_space(spec, schema, limits=limits)
+    pinned = {pointer: f"{version.name}/{version.version}" for pointer, version in known.items()}
+    return CheckedSpec(_pin(spec, pinned), _estimate(planned, schema, repeats=spec.seeds), manifest)
 
 
 def references(spec: JobSpec) -> Iterator[tuple[str, str]]:
@@ -153,21 +175,23 @@ def _member_spec(spec: EnsembleSpec, index: int, member: NewMember) -> TrainSpec
     )
 
 
-def _missing_dataset(name: str, known: Sequence[str]) -> errors.DatasetNotFoundError:
+def _missing_dataset(name: str, known: Sequence[str], *, pointer: str = "/dataset") -> errors.DatasetNotFoundError:
     kind = errors.DatasetNotFoundError
-    field = FieldError("/dataset", f"There is no data set {name!r}.", kind.slug)
+    field = FieldError(pointer, f"There is no data set {name!r}.", kind.slug)
     hint = suggest(name, known) or 'POST /v1/datasets registers one, `{"builtin": "digits"}` for example.'
     return kind(field.detail, hint=hint, errors=[field])
 
 
 def _check_own_name(spec: JobSpec) -> None:
     if isinstance(spec, EnsembleSpec):
-        with _at("/name"):
+        with pointing_at("/name"):
             check_name(f"{spec.name}-m{len(spec.method.members)}")
 
 
-def _check_reference(spec: JobSpec, pointer: str, text: str, schema: DatasetSchema, catalogue: Catalogue) -> str:
-    with _at(pointer):
+def _check_reference(
+    spec: JobSpec, pointer: str, text: str, schema: DatasetSchema, catalogue: Catalogue
+) -> KnownVersion:
+    with pointing_at(pointer):
         reference = parse_reference(text)
         if isinstance(spec, EnsembleSpec) and reference.name == spec.name:
             raise errors.InvalidEnsembleError("An ensemble cannot be its own member.", hint="Give it another name.")
@@ -178,17 +202,11 @@ def _check_reference(spec: JobSpec, pointer: str, text: str, schema: DatasetSche
             raise errors.ModelNotReadyError(f"{text!r} is {known.state}.", hint="Name another version.")
         _check_kind(spec, known)
         _check_fit(known, schema)
-        return f"{known.name}/{known.version}"
+        return known
 
 
 def _check_kind(spec: JobSpec, known: KnownVersion) -> None:
-    restructures = isinstance(spec, OptimizeSpec) and isinstance(spec.method, ShareWeights | Convolve)
     retrains = isinstance(spec, EnsembleSpec) and isinstance(spec.method, Stack)
-    if known.manifest.kind == "ensemble" and restructures:
-        raise errors.InvalidRequestError(
-            f"{known.name!r} is an ensemble, which has no layers of its own to change.",
-            hint="Name a single model, or distill the ensemble into one.",
-        )
     if known.manifest.kind == "ensemble" and retrains:
         raise errors.InvalidEnsembleError(
             f"{known.name!r} is an ensemble; stacking trains its members again for every fold.",
@@ -211,23 +229,26 @@ def _answers(task: str, classes: Sequence[str]) -> str:
     return f"{len(classes)} classes ({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''})"
 
 
-def _networks(spec: JobSpec) -> Iterator[_Network]:
+def _source(known: Mapping[str, KnownVersion], catalogue: Catalogue) -> Source | None:
+    """Return the parent or teacher with its layers; None when the method trains an architecture of its own."""
+    for version in known.values():
+        return Source(f"{version.name}/{version.version}", version.manifest, catalogue.network(version))
+    return None
+
+
+def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Described]:
     """Yield every network that is trained as the spec describes it."""
     if isinstance(spec, TrainSpec):
-        yield _Network("/architecture", spec.architecture, spec.training)
-    elif isinstance(spec, OptimizeSpec):
-        if isinstance(spec.method, Distill):
-            yield _Network("/method/student", spec.method.student, spec.training)
-        elif isinstance(spec.method, ShareWeights) and spec.method.architecture is not None:
-            yield _Network("/method/architecture", spec.method.architecture, spec.training)
+        yield _Described("/architecture", spec.architecture, spec.training, times=2 if spec.leak_check else 1)
     elif isinstance(spec, SearchSpec):
-        yield _Network("/architecture", spec.architecture, spec.training)
+        yield _Described("/architecture", spec.architecture, spec.training, times=spec.trials)
     else:
         members: Sequence[Member] = spec.method.members
         for index, member in enumerate(members):
             if isinstance(member, NewMember):
-                pointer = f"/method/members/{index}/architecture"
-                yield _Network(pointer, member.architecture, member.training or spec.training)
+                place = f"/method/members/{index}"
+                own = f"{place}/training" if member.training else "/training"
+                yield _Described(f"{place}/architecture", member.architecture, member.training or spec.training, own)
 
 
 def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
@@ -243,32 +264,54 @@ def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
                 yield f"/method/members/{index}/training", member.training
 
 
-def _check_batches(networks: Sequence[_Network], schema: DatasetSchema) -> None:
+def _check_transfers(spec: JobSpec, schema: DatasetSchema, catalogue: Catalogue) -> None:
+    """Check what distillations take rows from: data sets of the same kind of rows, one of them for the whole job."""
+    for pointer, method, training in distillations(spec):
+        with pointing_at(pointer):
+            check_transfer(method, training, schema)
+    names = unlabelled_of(spec)
+    for pointer, name in names.items():
+        other = catalogue.dataset(name)
+        if other is None:
+            raise _missing_dataset(name, catalogue.dataset_names(), pointer=pointer)
+        with pointing_at(pointer):
+            check_same_rows(schema, other.dataset_schema, name)
+            if len(set(names.values())) > 1:
+                raise errors.InvalidRequestError(
+                    f"The steps name several unlabelled data sets: {', '.join(sorted(set(names.values())))}.",
+                    hint="One job takes rows from one of them.",
+                )
+
+
+def _plan(described: _Described, schema: DatasetSchema, limits: SizeLimits) -> Planned:
+    with pointing_at(described.pointer):
+        network = build_network(described.architecture, schema)
+        trace(network, limits=limits)
+    return Planned(network, described.training, described.training_pointer, described.times)
+
+
+def _check_batches(planned: Sequence[Planned], schema: DatasetSchema) -> None:
     rows = schema.rows["train"]
-    for network in networks:
-        if network.training.batch_size > rows:
-            raise errors.OutOfRangeError(
-                f"A batch of {network.training.batch_size:,} rows is more than the {rows:,} training rows.",
+    for item in planned:
+        if item.training.batch_size > rows:
+            kind = errors.OutOfRangeError
+            raise kind(
+                f"A batch of {item.training.batch_size:,} rows is more than the {rows:,} training rows.",
                 hint=f"Allowed: at least 1 and at most {rows:,}.",
-                errors=[
-                    FieldError("/training/batch_size", "Larger than the training set.", errors.OutOfRangeError.slug)
-                ],
+                errors=[FieldError(f"{item.pointer}/batch_size", "Larger than the training set.", kind.slug)],
             )
 
 
-def _trace(network: _Network, schema: DatasetSchema, limits: SizeLimits) -> Trace:
-    with _at(network.pointer):
-        return trace(build_network(network.architecture, schema), limits=limits)
-
-
-def _estimate(networks: Sequence[_Network], traces: Sequence[Trace], schema: DatasetSchema) -> Estimate:
+def _estimate(planned: Sequence[Planned], schema: DatasetSchema, *, repeats: int) -> Estimate:
     rows = schema.rows["train"]
+    traces = [trace(item.network) for item in planned]
+    steps = [item.times * item.training.epochs * -(-rows // item.training.batch_size) for item in planned]
     return Estimate(
         parameters=sum(found.parameters for found in traces),
         largest_parameters=max((found.parameters for found in traces), default=0),
         macs=sum(found.macs for found in traces),
-        optimizer_steps=sum(item.training.epochs * -(-rows // item.training.batch_size) for item in networks),
-        trainings=len(networks),
+        optimizer_steps=repeats * sum(steps),
+        trainings=repeats * sum(item.times for item in planned),
     )
 
 
@@ -281,18 +324,3 @@ def _pin(spec: JobSpec, pinned: Mapping[str, str]) -> JobSpec:
             target = target[int(step)] if isinstance(target, list) else target[step]
         target[last] = text
     return job_spec_adapter.validate_python(body, strict=False)
-
-
-@contextmanager
-def _at(pointer: str) -> Iterator[None]:
-    """Let errors that do not say where they occurred point here."""
-    try:
-        yield
-    except (InvalidInputError, errors.ConflictError) as wrong:
-        if wrong.errors:
-            raise
-        raise _pointed(wrong, pointer) from None
-
-
-def _pointed(wrong: LeanfuseError, pointer: str) -> LeanfuseError:
-    return type(wrong)(wrong.detail, hint=wrong.hint, errors=[FieldError(pointer, wrong.detail, wrong.slug)])

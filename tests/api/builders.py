@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import orjson
 from onnx import TensorProto, helper, numpy_helper
+from pydantic import TypeAdapter
 from sqlalchemy import func, select
 
 from app.db.datasets import add_dataset, get_dataset
@@ -19,12 +20,14 @@ from app.db.tables import Base
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
 from app.domain.error_tree import all_errors
 from app.domain.models import InputSignature, Link
+from app.domain.presets import Architecture, build_network
 from app.serving.graph import WeightedMean, fuse
 from app.store.base import Store
 from tests import factories
 
 ROOT = Path(__file__).parents[2]
 
+architecture_adapter: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 SHAPE = (2, 2, 1)
 CLASSES = ("cat", "dog", "owl")
 ROWS = {"train": 12, "selection": 4, "report": 6}
@@ -94,6 +97,16 @@ class Registry:
         schema = manifest.dataset_schema
         graph = single_graph(seed, shape=schema.shape, classes=schema.outputs)
         return self._register(name, graph, schema, dataset=dataset, seed=seed, **given)
+
+    def add_network(self, name: str, architecture: dict[str, Any], *, dataset: str = "pets", **given: Any) -> str:
+        """Register a version with layers of its own; its graph answers like any other's."""
+        with reading(self.sessions) as session:
+            manifest = DatasetManifest.model_validate(get_dataset(session, dataset).manifest)
+        network = build_network(
+            architecture_adapter.validate_python(architecture, strict=False), manifest.dataset_schema
+        )
+        file = self.put_bytes(network.model_dump_json().encode())
+        return self.add_model(name, dataset=dataset, files={"network.json": file}, **given)
 
     def add_ensemble(self, name: str = "pets-duo", *, weights: Sequence[float] = (0.25, 0.75)) -> str:
         """Register two members and their weighted mean; return the version's id."""

@@ -70,6 +70,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> I
         registry.add_model("pets-cnn")
         registry.add_model("mini-cnn", dataset="mini")
         registry.add_ensemble()
+        registry.add_network("pets-mlp", {"type": "mlp", "hidden": [8, 6]})
+        registry.add_network("pets-deep", {"type": "mlp", "hidden": [8, 8, 8]})
+        registry.add_model("pets-int8", method="quantize")
         services.view.refresh()
         yield Refusing(client, registry, settings)
 

@@ -22,6 +22,23 @@ def optimize(**method: Any) -> dict[str, Any]:
     return {"kind": "optimize", "name": "new", "dataset": "pets", "method": method}
 
 
+def prune(**method: Any) -> dict[str, Any]:
+    return {**optimize(method="prune", parent="pets-mlp", **method), "training": small()}
+
+
+def chain(*steps: dict[str, Any], parent: str = "pets-mlp") -> dict[str, Any]:
+    return {**optimize(method="chain", parent=parent, steps=list(steps)), "training": small()}
+
+
+def distill(*, teacher: str = "pets-mlp", **method: Any) -> dict[str, Any]:
+    student = {"type": "mlp", "hidden": [4]}
+    return {**optimize(method="distill", teacher=teacher, student=student, **method), "training": small()}
+
+
+def search(space: dict[str, Any]) -> dict[str, Any]:
+    return {**train(training=small()), "kind": "search", "space": space}
+
+
 def fuse(*members: Any, **method: Any) -> dict[str, Any]:
     chosen = {"method": "parallel", "members": list(members), **method}
     return {"kind": "ensemble", "name": "new", "dataset": "pets", "method": chosen, "training": {"batch_size": 4}}
@@ -68,7 +85,7 @@ CASES: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("an unknown version", optimize(method="convolve", parent="pets-cnn/9"), 422, "reference-not-found", "/method/parent"),
     ("a version that is none", optimize(method="convolve", parent="pets-cnn/x"), 422, "invalid-name", "/method/parent"),
     ("a teacher of another shape", optimize(method="distill", teacher="mini-cnn", student={"type": "mlp"}), 422, "shape-mismatch", "/method/teacher"),
-    ("layers of an ensemble", optimize(method="convolve", parent="pets-duo"), 422, "invalid-request", "/method/parent"),
+    ("layers of an ensemble", optimize(method="convolve", parent="pets-duo"), 422, "method-not-applicable", "/method/parent"),
     ("neither parent nor architecture", optimize(method="share_weights"), 422, "invalid-request", "/method"),
     ("0 members", fuse(), 422, "invalid-ensemble", "/method/members"),
     ("1,000 members", fuse(*[CNN] * 1000), 422, "invalid-ensemble", "/method/members"),
@@ -82,6 +99,44 @@ CASES: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("an unknown weighting", fuse(CNN, weights="convecs"), 422, "unknown-component", "/method/weights"),
     ("a broken member", fuse({"architecture": {"type": "cnn", "filterz": [4]}}), 422, "unknown-field", "/method/members/0/architecture/filterz"),
     ("a member too large", fuse(CNN, {"architecture": {"type": "mlp", "hidden": [10**8]}}), 422, "model-too-large", "/method/members/1/architecture"),
+    ("an epoch number for a ratio", prune(ratio=5), 422, "out-of-range", "/method/ratio"),
+    ("an unknown criterion", prune(criterion="l3"), 422, "unknown-component", "/method/criterion"),
+    ("normalization that is not there", prune(criterion="bn_gamma"), 422, "method-not-applicable", "/method/criterion"),
+    ("channels scored for single weights", prune(structure="unstructured", criterion="taylor"), 422, "method-not-applicable", "/method/criterion"),
+    ("too little to prune", prune(ratio=0.01), 422, "method-not-applicable", "/method/ratio"),
+    ("layers of a quantized version", optimize(method="factorize", parent="pets-int8"), 422, "method-not-applicable", "/method/parent"),
+    ("a pruned ensemble", optimize(method="prune", parent="pets-duo"), 422, "method-not-applicable", "/method/parent"),
+    ("bits that are gone already", optimize(method="quantize", parent="pets-int8"), 422, "method-not-applicable", "/method/parent"),
+    ("an unknown mode", optimize(method="quantize", parent="pets-mlp", mode="int4"), 422, "unknown-component", "/method/mode"),
+    ("repeats of nothing random", {**optimize(method="quantize", parent="pets-mlp", mode="float16"), "seeds": 3}, 422, "method-not-applicable", "/seeds"),
+    ("repeats of trained members", {**fuse(CNN), "seeds": 3}, 422, "method-not-applicable", "/seeds"),
+    ("layers without convolution", optimize(method="convolve", parent="pets-mlp", to="separable"), 422, "method-not-applicable", "/method/to"),
+    ("layers that do not exist", optimize(method="share_weights", parent="pets-mlp", groups=[["dense1", "nowhere"]]), 422, "method-not-applicable", "/method/groups"),
+    ("layers of unequal shapes", optimize(method="share_weights", parent="pets-mlp", groups=[["dense1", "dense2"]]), 422, "shape-mismatch", "/method/groups"),
+    ("nothing alike to find", optimize(method="share_weights", parent="pets-mlp", groups="found"), 422, "method-not-applicable", "/method/groups"),
+    ("one cluster", optimize(method="cluster", parent="pets-mlp", clusters=1), 422, "out-of-range", "/method/clusters"),
+    ("more energy than there is", optimize(method="factorize", parent="pets-mlp", energy=1.5), 422, "out-of-range", "/method/energy"),
+    ("no steps", chain(), 422, "out-of-range", "/method/steps"),
+    ("an unknown step", chain({"method": "shrink"}), 422, "unknown-component", "/method/steps/0/method"),
+    ("a parent within a step", chain({"method": "prune", "parent": "pets-mlp"}), 422, "unknown-field", "/method/steps/0/parent"),
+    ("steps after numbers", chain({"method": "quantize"}, {"method": "prune"}), 422, "invalid-request", "/method/steps/1/method"),
+    ("new structure after zeros", chain({"method": "prune", "structure": "unstructured"}, {"method": "factorize"}), 422, "invalid-request", "/method/steps/1/method"),
+    ("a step that cannot be applied", chain({"method": "prune"}, {"method": "convolve"}), 422, "method-not-applicable", "/method/steps/1/to"),
+    ("a step's training that does not fit", chain({"method": "prune", "training": small(augmentation={"byte_dropout": 0.1})}), 422, "shape-mismatch", "/method/steps/0/training/augmentation/byte_dropout"),
+    ("a step's batch beyond the rows", chain({"method": "prune", "training": {"batch_size": 13}}), 422, "out-of-range", "/method/steps/0/training/batch_size"),
+    ("steps on an ensemble", chain({"method": "cluster"}, parent="pets-duo"), 422, "method-not-applicable", "/method/parent"),
+    ("hints of a layer that is not there", distill(hints={"student_layer": "dense1", "teacher_layer": "nowhere"}), 422, "method-not-applicable", "/method/hints"),
+    ("hints of an ensemble", distill(teacher="pets-duo", hints={"student_layer": "dense1", "teacher_layer": "dense1"}), 422, "method-not-applicable", "/method/hints"),
+    ("copies that nothing changes", distill(transfer={"augmented_copies": 2}), 422, "invalid-request", "/method"),
+    ("unlabelled rows that are not there", distill(transfer={"unlabelled": "pest"}), 422, "dataset-not-found", "/method/transfer/unlabelled"),
+    ("unlabelled rows of another shape", distill(transfer={"unlabelled": "mini"}), 422, "shape-mismatch", "/method/transfer/unlabelled"),
+    ("more than the whole soft loss", distill(alpha=2), 422, "invalid-request", "/method"),
+    ("a search of nothing", search({}), 422, "out-of-range", "/space"),
+    ("a place that is not in the spec", search({"/architecture/hiden": {"choices": [[3], [4]]}}), 422, "unknown-field", "/space/~1architecture~1hiden"),
+    ("a value that cannot work", search({"/training/batch_size": {"low": 4, "high": 400}}), 422, "out-of-range", "/space/~1training~1batch_size/high"),
+    ("a range upside down", search({"/training/epochs": {"low": 9, "high": 3}}), 422, "invalid-request", "/space/~1training~1epochs"),
+    ("an unknown objective", {**search({"/training/epochs": {"low": 3, "high": 9}}), "objectives": ["speed"]}, 422, "unknown-component", "/objectives/0"),
+    ("0 trials", {**search({"/training/epochs": {"low": 3, "high": 9}}), "trials": 0}, 422, "out-of-range", "/trials"),
     ("a name too long for its members", {**fuse(CNN), "name": "n" * 62}, 422, "invalid-name", "/name"),
 ]  # fmt: skip
 
@@ -107,7 +162,13 @@ def test_a_wrong_spec_is_refused(
         (train(architecture={"type": "mlp", "hiden": [3]}), "Did you mean `hidden`?"),
         (train(training={"batch_size": 13}), "at most 12"),
         (train(name="A"), "1 to 63 of a-z"),
-        (train(kind="brew"), "Allowed: train, optimize, ensemble."),
+        (prune(criterion="l3"), "Allowed: l1, l2, bn_gamma, taylor."),
+        (optimize(method="quantize", parent="pets-int8"), "GET /v1/models/pets-int8/versions/1/lineage"),
+        (optimize(method="convolve", parent="pets-duo"), "distill the ensemble"),
+        (chain({"method": "quantize"}, {"method": "prune"}), "then cluster, then quantize"),
+        (search({"/architecture/hiden": {"choices": [[3], [4]]}}), "Did you mean `hidden`?"),
+        (distill(hints={"student_layer": "dense1", "teacher_layer": "nowhere"}), "dense1"),
+        (train(kind="brew"), "Allowed: train, optimize, ensemble, search."),
     ],
 )
 def test_a_refusal_says_how_to_mend_it(refusing: TestClient, spec: dict[str, Any], help_text: str) -> None:

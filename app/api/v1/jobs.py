@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
 
 from app.api.bodies import read_json
 from app.api.deps import Services, Wired
@@ -24,9 +25,10 @@ from app.db import events, idempotency, jobs
 from app.db.idempotency import Answer
 from app.db.session import reading
 from app.domain import errors
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.jobs import TERMINAL_STATES, State
 from app.domain.specs import JobSpec, job_spec_adapter
-from app.domain.validation import parse_job_spec
+from app.domain.validation import CheckedSpec, parse_job_spec
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 _FILTERS = frozenset({"state", "kind", "name", "parent_id", "children"})
@@ -50,6 +52,7 @@ Body = Annotated[bytes, Depends(read_json)]
             errors.MalformedJsonError,
             errors.InvalidIdempotencyKeyError,
             errors.ModelNotReadyError,
+            errors.VersionRejectedError,
             errors.IdempotencyInProgressError,
             errors.PayloadTooLargeError,
             errors.UnsupportedMediaTypeError,
@@ -58,6 +61,7 @@ Body = Annotated[bytes, Depends(read_json)]
             errors.OutOfRangeError,
             errors.InvalidNameError,
             errors.InvalidEnsembleError,
+            MethodNotApplicableError,
             errors.DatasetNotFoundError,
             errors.ReferenceNotFoundError,
             errors.ShapeMismatchError,
@@ -84,16 +88,20 @@ def create_job(
         kept = idempotency.claim_key(session, key, request_sha256) if key else None
         if kept is not None:
             return _accepted(kept.body, replayed=True)
-        document = _dump(submission.submit(session, submission.check(session, spec, wired.settings.limits)))
+        document = _dump(submission.submit(session, _check(wired, session, spec)))
         if key:
             idempotency.keep_answer(session, key, Answer(202, document))
     wired.hinter.hint(document["id"])
     return _accepted(document)
 
 
+def _check(wired: Services, session: Session, spec: JobSpec) -> CheckedSpec:
+    return submission.check(session, spec, store=wired.store, limits=wired.settings.limits)
+
+
 def _validated(wired: Services, spec: JobSpec) -> Response:
     with reading(wired.sessions) as session:
-        checked = submission.check(session, spec, wired.settings.limits)
+        checked = _check(wired, session, spec)
     answer = ValidatedSpec(
         spec=checked.spec.model_dump(mode="json"), parameters=checked.estimate.parameters, estimate=checked.estimate
     )
@@ -118,7 +126,7 @@ def list_jobs(
     wired: Wired,
     page: Pages,
     state: Annotated[State | None, Query()] = None,
-    kind: Annotated[Literal["train", "optimize", "ensemble"] | None, Query()] = None,
+    kind: Annotated[Literal["train", "optimize", "ensemble", "search"] | None, Query()] = None,
     name: Annotated[str | None, Query(max_length=63, description="The model that the job registers under.")] = None,
     parent_id: Annotated[UUID | None, Query(description="List the members' jobs of this ensemble's job.")] = None,
     children: Annotated[bool, Query(description="List members' jobs too.")] = False,
@@ -208,6 +216,6 @@ def retry_job(wired: Wired, job_id: UUID) -> Response:
                 f"The job is {job.state}.", hint="Only a failed or cancelled job can be retried."
             )
         spec = job_spec_adapter.validate_python(job.spec, strict=False)
-        document = _dump(submission.submit(session, submission.check(session, spec, wired.settings.limits)))
+        document = _dump(submission.submit(session, _check(wired, session, spec)))
     wired.hinter.hint(document["id"])
     return _accepted(document)

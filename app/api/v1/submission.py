@@ -11,17 +11,23 @@ from app.domain.errors import ModelNotFoundError
 from app.domain.jobs import PROTOCOL
 from app.domain.models import recipe_digest
 from app.domain.names import Reference
-from app.domain.network import SizeLimits
+from app.domain.network import Network, SizeLimits
 from app.domain.specs import EnsembleSpec, JobSpec
+from app.domain.transfer import unlabelled_of
 from app.domain.validation import CheckedSpec, KnownVersion, check_spec, new_members
 from app.settings import Limits
+from app.store.base import Store
+
+NETWORK = "network.json"
+_LARGEST_NETWORK_BYTES = 20_000_000
 
 
 class SqlCatalogue:
-    """Know what the database has, within one transaction."""
+    """Know what the database and the store have, within one transaction."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, store: Store) -> None:
         self._session = session
+        self._store = store
 
     def dataset(self, name: str) -> DatasetManifest | None:
         """Return a data set by name, or None."""
@@ -45,28 +51,36 @@ class SqlCatalogue:
             row = found
         return KnownVersion(row.name, row.version, row.state, row.manifest)
 
+    def network(self, known: KnownVersion) -> Network | None:
+        """Return a version's layers, or None where it has none of its own, or more than were ever accepted."""
+        file = known.manifest.files.get(NETWORK)
+        if file is None or file.size_bytes > _LARGEST_NETWORK_BYTES:
+            return None
+        return Network.model_validate_json(self._store.fetch(file.sha256).read_bytes())
 
-def check(session: Session, spec: JobSpec, limits: Limits) -> CheckedSpec:
+
+def check(session: Session, spec: JobSpec, *, store: Store, limits: Limits) -> CheckedSpec:
     """Return the spec with pinned references and an estimate, or raise what makes it impossible."""
     sizes = SizeLimits(parameters=limits.parameters, layers=limits.layers)
-    return check_spec(spec, SqlCatalogue(session), limits=sizes)
+    return check_spec(spec, SqlCatalogue(session, store), limits=sizes)
 
 
 def submit(session: Session, checked: CheckedSpec) -> JobRow:
     """Insert the job, and one for each new member of an ensemble."""
     dataset = datasets.get_dataset(session, checked.spec.dataset)
-    job = jobs.submit(session, _plan(checked.spec, dataset.id, dataset.digest))
+    unlabelled = {datasets.get_dataset(session, name).digest for name in unlabelled_of(checked.spec).values()}
+    job = jobs.submit(session, _plan(checked.spec, dataset.id, dataset.digest, sorted(unlabelled)))
     return jobs.get_job(session, job.id)
 
 
-def _plan(spec: JobSpec, dataset_id: str, dataset_digest: str) -> NewJob:
+def _plan(spec: JobSpec, dataset_id: str, dataset_digest: str, unlabelled: Sequence[str] = ()) -> NewJob:
     body = spec.model_dump(mode="json")
     members = new_members(spec) if isinstance(spec, EnsembleSpec) else ()
     return NewJob(
         kind=spec.kind,
         name=spec.name,
         spec=body,
-        recipe_digest=recipe_digest(body, dataset_digest, protocol=PROTOCOL),
+        recipe_digest=recipe_digest(body, dataset_digest, protocol=PROTOCOL, unlabelled=unlabelled),
         dataset_id=dataset_id,
         reuse=spec.reuse,
         priority=spec.priority,
