@@ -20,6 +20,7 @@ from app.serving.packed import worth_packing, write_graph
 from app.serving.runtime import Engine, load_engine
 from worker.assignment import Assignment
 from worker.context import Reporter
+from worker.graph_cost import check_cost
 from worker.nn.architectures import build_model, extract_weights
 from worker.nn.export import check_parity, to_onnx
 from worker.nn.objectives import Objective, plain_objective
@@ -164,6 +165,7 @@ def single_product(single: Single, assignment: Assignment, data: Data) -> Produc
     model = build_model(single.network, weights, seed=assignment.seed)
     difference = check_parity(model, graph, rows, tolerance=EXPORT_TOLERANCE)
     kernels = [values for name, values in weights.items() if is_kernel(name)]
+    check_cost(single.network, traced, graph)
     write_graph(directory, graph, packed=worth_packing(kernels))
     draft = Draft(
         directory=directory,

@@ -19,8 +19,10 @@ from app.domain.jobs import PROTOCOL
 from app.domain.models import InputSignature, Link, Metrics, VersionKind, VersionManifest, served_file
 from app.domain.network import Network, trace
 from app.domain.stats import Comparison, compare_accuracy, compare_errors, correct_for_many
+from app.serving.packed import read_graph
 from worker.assignment import Assignment
 from worker.gate import Gate, examine_drop
+from worker.graph_cost import graph_cost
 from worker.measure import Measured, Request, measure
 from worker.rows import Array, Data, hash_report
 
@@ -220,6 +222,7 @@ def _report(
         "memory": measured.memory,
         "report_rows": len(data.y["report"]),
         "row_hashes": hash_report(data),
+        "graph": asdict(graph_cost(read_graph(draft.served))),
         "model": {"file": draft.served.name, "sha256": measured.sha256, "size_bytes": metrics.served_bytes},
         "parity": draft.parity,
         "baseline": asdict(comparisons[0]) if comparisons else None,
