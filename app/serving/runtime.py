@@ -12,6 +12,9 @@ from app.serving.packed import is_packed, is_packed_file, unpack
 
 Array = NDArray[Any]
 
+# It would move the rounding to int8 in front of a pooling, which then takes five times as long.
+_HARMFUL = ["QDQPropagationTransformer"]
+
 
 class Engine(Protocol):
     """Run one graph. An engine may be used by several threads at once."""
@@ -66,7 +69,10 @@ def load_engine(graph: Path | bytes, *, threads: int = 1) -> Engine:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source, graph_bytes = _source(graph)
-    return OnnxEngine(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]), graph_bytes)
+    session = onnxruntime.InferenceSession(
+        source, options, providers=["CPUExecutionProvider"], disabled_optimizers=_HARMFUL
+    )
+    return OnnxEngine(session, graph_bytes)
 
 
 def _source(graph: Path | bytes) -> tuple[str | bytes, int]:
