@@ -139,11 +139,15 @@ def _same(_: Graph, __: ly.Layer, inputs: Sequence[Value], ___: Shape) -> Value:
 
 
 def _standardize(graph: Graph, layer: ly.Standardize, inputs: Sequence[Value], shape: Shape) -> Value:
-    value = channels_last(graph, inputs[0])
-    mean = graph.constant(f"{layer.weights_name}/mean", graph.variable(layer, "mean"))
-    deviation = graph.constant(f"{layer.weights_name}/deviation", graph.variable(layer, "deviation"))
+    """Standardize maps channels first: there the runtime subtracts whole maps, else it loops over single channels."""
+    value = channels_first(graph, inputs[0]) if len(shape) > 1 else channels_last(graph, inputs[0])
+    along = (-1, *[1] * (len(shape) - 1)) if value.layout == "first" else (-1,)
+    mean, deviation = (
+        graph.constant(f"{layer.weights_name}/{name}", graph.variable(layer, name).reshape(along))
+        for name in ("mean", "deviation")
+    )
     centred = graph.node("Sub", [value.name, mean], f"{layer.name}.centred")
-    return Value(graph.node("Div", [centred, deviation], layer.name), shape)
+    return replace(value, name=graph.node("Div", [centred, deviation], layer.name), shape=shape)
 
 
 def _rescale(graph: Graph, layer: ly.Rescale, inputs: Sequence[Value], _: Shape) -> Value:
