@@ -138,7 +138,7 @@ def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: As
         weights_bytes=sum(metrics.weights_bytes for metrics in distinct) + 4 * meta,
         parity=parity,
         baselines=[
-            Baseline(f"its best member {fused.members[best].label}", answers[best]),
+            Baseline(f"its best member {fused.members[best].label}", answers[best], fused.members[best].graph),
             Baseline("the plain mean of its members", answers.mean(axis=0)),
         ],
         links=tuple(member.link(place, weights[place]) for place, member in enumerate(fused.members)),
