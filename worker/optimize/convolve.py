@@ -1,4 +1,4 @@
-"""Convolving as a method: rewrite the parent, start from its weights, and let it teach what has no start."""
+"""Convolving as a method: rewrite the parent, start from its weights, and let it teach what these cannot express."""
 
 from typing import Any
 
@@ -12,37 +12,36 @@ from worker.context import Context
 from worker.learning import (
     Lesson,
     Single,
-    hard_rows,
+    has_zeros,
     learn,
     plan_stage,
     single_product,
     start_of,
     trained_codec,
 )
-from worker.nn.objectives import Objective, plain_objective
-from worker.nn.training import Rows
 from worker.optimize.parents import Parent, baseline_of, link_to, read_parent, size_notes
 from worker.optimize.selection import selection_figures
-from worker.optimize.teaching import teach
+from worker.optimize.teaching import lesson_rows
 from worker.package import Product
 from worker.rows import Data
 from worker.stages import Stages
-
-# What has no start of its own learns from the labels and the parent in equal parts, at a mild temperature.
-TEMPERATURE, ALPHA = 2.0, 0.5
 
 
 def convolve_parent(
     spec: OptimizeSpec, method: Convolve, assignment: Assignment, context: Context, data: Data
 ) -> Product:
-    """Replace structure of the parent by cheaper convolution and fine-tune, or distil where weights are missing."""
+    """Replace structure of the parent by cheaper convolution, and fine-tune on the labels and the parent's answers.
+
+    Where the parent's weights give no start, the report names what was distilled from it alone.
+    """
     parent = read_parent(assignment, data)
     convolved = convolve(parent.network, parent.weights, to=method.to, width=method.width)
     traced = check(convolved.network, method="Convolving", parameters=assignment.limits.parameters)
     kept, new = carry_over(convolved.start, traced)
     start = start_of(convolved.network, data, kept)
-    rows, objective = _lesson_of(spec, parent, new, data)
-    lesson = Lesson(convolved.network, rows, objective, spec.training, spec.seed, start)
+    rows, objective = lesson_rows("parent", spec, parent, data)
+    keep_zeros = has_zeros(start)
+    lesson = Lesson(convolved.network, rows, objective, spec.training, spec.seed, start, keep_zeros=keep_zeros)
     stages = Stages(context, [plan_stage("training", spec.training, len(data.y["train"]))])
     trained = stages.run("training", lambda *state: learn(lesson, *state), trained_codec)
     notes = _notes(method, parent, convolved, new)
@@ -61,13 +60,6 @@ def convolve_parent(
     return single_product(single, assignment, data)
 
 
-def _lesson_of(spec: OptimizeSpec, parent: Parent, new: list[str], data: Data) -> tuple[Rows, Objective]:
-    if new:
-        teaching = teach(parent.version, data, temperature=TEMPERATURE, alpha=ALPHA)
-        return teaching.rows, teaching.objective
-    return hard_rows(data), plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing)
-
-
 def _notes(method: Convolve, parent: Parent, convolved: Convolved, new: list[str]) -> dict[str, Any]:
     old, now = trace(parent.network), trace(convolved.network)
     return {
@@ -80,5 +72,5 @@ def _notes(method: Convolve, parent: Parent, convolved: Convolved, new: list[str
         "macs_before": old.macs,
         "macs_after": now.macs,
         "started_at_random": new,
-        "learned_from": "the labels and the parent's probabilities" if new else "the labels",
+        "learned_from": "the labels and the parent's probabilities",
     }

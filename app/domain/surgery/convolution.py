@@ -1,6 +1,7 @@
 """Replace structure by cheaper convolution: the rewriting and the start values, without any training."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,7 +39,10 @@ class Convolved(NamedTuple):
 
 
 def convolve(network: Network, weights: Weights, *, to: Target, width: float = 1.0) -> Convolved:
-    """Rewrite a network; raise MethodNotApplicableError when nothing in it can be replaced."""
+    """Rewrite a network; raise MethodNotApplicableError when nothing in it can be replaced.
+
+    Without weights ({}) only the network is rewritten: enough to know whether it can be.
+    """
     rewriting = {"separable": _to_separable, "gap": _to_gap, "conv": _to_conv}[to]
     convolved = rewriting(network, weights, width)
     if not convolved.replaced:
@@ -48,7 +52,7 @@ def convolve(network: Network, weights: Weights, *, to: Target, width: float = 1
 
 _HINTS = {
     "conv": "Its rows must be images or signals, and a dense layer must be the first to see them.",
-    "separable": "It needs a convolution over several channels, larger than one place and without dilation.",
+    "separable": "It needs a convolution over several channels and places that a separable one would make cheaper.",
     "gap": "It needs a Flatten after a convolution.",
 }
 
@@ -70,44 +74,78 @@ def _to_separable(network: Network, weights: Weights, width: float) -> Convolved
             kept.append(layer.name)
             return [layer]
         replaced.append(layer.name)
-        if width == 1:
-            start.update(_factors(weights, layer))
-        start.pop(f"{layer.weights_name}/kernel", None)
-        return [_separated(layer, width)]
+        kernel = start.pop(f"{layer.weights_name}/kernel", None)
+        parts = _separated(layer, channels_of(layer), width)
+        if width == 1 and kernel is not None:
+            start.update(_factors(kernel, layer, parts))
+        return parts
+
+    def channels_of(layer: Layer) -> int:
+        return shapes[network.layer(layer.name).inputs[0]][-1]
 
     return Convolved(rewrite(network, separate), start, replaced, kept)
 
 
 def _separable(layer: Conv1D | Conv2D, shape: Shape) -> bool:
-    """Say whether a depthwise-separable layer can stand for a convolution: it has one stride, no dilation or groups."""
-    window, strides, dilation = (
-        value if isinstance(value, tuple) else (value,) for value in (layer.kernel_size, layer.strides, layer.dilation)
-    )
-    plain = max(dilation) == 1 and layer.groups == 1
-    return plain and max(window) > 1 and shape[-1] > 1 and len(set(strides)) == 1
+    """Say whether a depthwise and a pointwise convolution together are cheaper than the one that they replace."""
+    window, channels = prod(_axes(layer.kernel_size)), shape[-1]
+    pointwise = channels // layer.groups * layer.filters
+    return window * channels + pointwise < window * pointwise
 
 
-def _separated(layer: Conv1D | Conv2D, width: float) -> Layer:
+def _axes(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _separated(layer: Conv1D | Conv2D, channels: int, width: float) -> list[Layer]:
+    """Return one separable layer or, where that has not all of a convolution's settings, two grouped convolutions.
+
+    Stride, dilation and padding belong to the depthwise part, groups, bias and activation to the pointwise one.
+    """
     kept = layer.model_dump(include={"name", "inputs", "weights", "use_bias", "activation", "padding", "kernel_size"})
-    filters = _widened(layer.filters, width)
+    filters = layer.groups * _widened(layer.filters // layer.groups, width)
+    strides = _axes(layer.strides)
+    if layer.groups > 1 or max(_axes(layer.dilation)) > 1 or len(set(strides)) > 1:
+        return _in_two(layer, channels, filters)
     if isinstance(layer, Conv1D):
-        return SeparableConv1D(**kept, filters=filters, strides=layer.strides)
-    return SeparableConv2D(**kept, filters=filters, strides=layer.strides[0])
+        return [SeparableConv1D(**kept, filters=filters, strides=strides[0])]
+    return [SeparableConv2D(**kept, filters=filters, strides=strides[0])]
 
 
-def _factors(weights: Weights, layer: Conv1D | Conv2D) -> dict[str, NDArray[Any]]:
-    """Return the nearest separable kernels: per input channel the best rank-one part of (places, filters), by SVD."""
-    kernel = weights[f"{layer.weights_name}/kernel"]
-    *window, channels, filters = kernel.shape
-    slices = np.moveaxis(kernel.reshape(-1, channels, filters), 1, 0)
-    left, size, right = np.linalg.svd(slices.astype(np.float64), full_matrices=False)
+def _in_two(layer: Conv1D | Conv2D, channels: int, filters: int) -> list[Layer]:
+    depthwise = layer.model_copy(
+        update={
+            "name": f"{layer.name}_depthwise"[:63],
+            "weights": layer.weights and f"{layer.weights}_depthwise"[:63],
+            "filters": channels,
+            "groups": channels,
+            "use_bias": False,
+            "activation": "linear",
+        }
+    )
+    one = 1 if isinstance(layer, Conv1D) else (1, 1)
+    place = dict.fromkeys(("kernel_size", "strides", "dilation"), one)
+    return [depthwise, layer.model_copy(update={"inputs": (depthwise.name,), "filters": filters, **place})]
+
+
+def _factors(kernel: NDArray[Any], layer: Conv1D | Conv2D, parts: Sequence[Layer]) -> dict[str, NDArray[Any]]:
+    """Return the nearest separable kernels: per input channel the best rank-one part of (places, filters), by SVD.
+
+    A kernel (window..., channels of a group, filters) holds, per group, the filters that see the group's channels.
+    """
+    *window, seen, filters = kernel.shape
+    groups = layer.groups
+    by_group = kernel.reshape(-1, seen, groups, filters // groups).transpose(2, 1, 0, 3)
+    slices = by_group.reshape(groups * seen, -1, filters // groups).astype(np.float64)
+    left, size, right = np.linalg.svd(slices, full_matrices=False)
     scale = np.sqrt(size[:, :1])
-    depthwise = (left[:, :, 0] * scale).T.reshape(*window, channels, 1)
-    pointwise = (right[:, 0] * scale).reshape(*(1 for _ in window), channels, filters)
-    return {
-        f"{layer.weights_name}/depthwise_kernel": depthwise.astype(kernel.dtype),
-        f"{layer.weights_name}/pointwise_kernel": pointwise.astype(kernel.dtype),
-    }
+    depthwise = (left[:, :, 0] * scale).T.reshape(*window, groups * seen).astype(kernel.dtype)
+    pointwise = np.moveaxis((right[:, 0] * scale).reshape(groups, seen, -1), 0, 1).astype(kernel.dtype)
+    pointwise = pointwise.reshape(*(1 for _ in window), seen, filters)
+    if len(parts) == 1:
+        owner = layer.weights_name
+        return {f"{owner}/depthwise_kernel": depthwise[..., None], f"{owner}/pointwise_kernel": pointwise}
+    return {f"{parts[0].weights_name}/kernel": depthwise[..., None, :], f"{parts[1].weights_name}/kernel": pointwise}
 
 
 def _to_gap(network: Network, weights: Weights, width: float) -> Convolved:
@@ -120,7 +158,7 @@ def _to_gap(network: Network, weights: Weights, width: float) -> Convolved:
         if not isinstance(layer, Flatten) or len(shape) < 2 or not _sees_convolution(network, layer.name):
             return [layer]
         replaced.append(layer.name)
-        if width == 1:
+        if width == 1 and weights:
             start.update(_summed(network, weights, layer.name, shape))
         mixing = _mixing(layer, shape, width)
         inputs = (mixing[-1].name,) if mixing else layer.inputs

@@ -1,9 +1,8 @@
-import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain import layers as ly
@@ -43,33 +42,122 @@ def one_convolution(**options: object) -> Network:
     return Network(input=InputSpec(shape=(9, 9, 2)), layers=layers, classes=3)
 
 
-CONFIGURATIONS = [
-    {"strides": (stride, stride), "padding": padding, "use_bias": bias, "kernel_size": (kernel, 3), "filters": 5}
-    for stride, padding, bias, kernel in itertools.product((1, 2), ("same", "valid"), (True, False), (2, 3))
-]
+@st.composite
+def convolutions(draw: st.DrawFn) -> ly.Conv1D | ly.Conv2D:
+    """Draw a convolution of any setting that a network may have, over several channels and places."""
+    groups = draw(st.sampled_from([1, 2, 3]))
+    options = {
+        "name": "middle",
+        "groups": groups,
+        "filters": groups * draw(st.integers(2, 4)),
+        "padding": draw(st.sampled_from(["same", "valid"])),
+        "use_bias": draw(st.booleans()),
+        "activation": draw(st.sampled_from(["linear", "relu"])),
+        "weights": draw(st.sampled_from([None, "common"])),
+    }
+    axes, strided = draw(st.sampled_from([1, 2])), draw(st.booleans())
+    sizes = {"kernel_size": st.integers(2, 3), "strides": st.integers(1, 2), "dilation": st.integers(1, 2)}
+    del sizes["dilation" if strided else "strides"]
+    for name, numbers in sizes.items():
+        values = tuple(draw(st.lists(numbers, min_size=axes, max_size=axes)))
+        options[name] = values if axes == 2 else values[0]
+    return ly.Conv2D(**options) if axes == 2 else ly.Conv1D(**options)
 
 
-@pytest.mark.parametrize("options", CONFIGURATIONS)
-def test_trap_41_a_separable_layer_keeps_stride_padding_and_bias(options):
-    network = one_convolution(**options)
+def around(layer: ly.Conv1D | ly.Conv2D, channels: int) -> Network:
+    places = (9, 8) if isinstance(layer, ly.Conv2D) else (9,)
+    layers = (layer, ly.GlobalAvgPool(name="pool"), ly.Dense(name="answer", units=3))
+    return Network(input=InputSpec(shape=(*places, channels)), layers=layers, classes=3)
+
+
+def expected_macs(layer: ly.Conv1D | ly.Conv2D, channels: int) -> tuple[tuple[int, ...], int]:
+    """Return output places and cost of a separable convolution by formula (Chollet 2017), without our layers."""
+    axes = (9, 8) if isinstance(layer, ly.Conv2D) else (9,)
+    window, strides, dilation = (
+        value if isinstance(value, tuple) else (value,) for value in (layer.kernel_size, layer.strides, layer.dilation)
+    )
+    spans = [1 + gap * (size - 1) for size, gap in zip(window, dilation, strict=True)]
+    lost = [0 if layer.padding == "same" else span - 1 for span in spans]
+    places = tuple(math.ceil((n - less) / stride) for n, less, stride in zip(axes, lost, strides, strict=True))
+    pointwise = channels // layer.groups * layer.filters
+    return places, math.prod(places) * (math.prod(window) * channels + pointwise)
+
+
+@settings(deadline=None)
+@given(convolutions(), st.sampled_from([6, 12]))
+def test_trap_41_a_separable_convolution_keeps_stride_padding_dilation_groups_and_bias(layer, channels):
+    network = around(layer, channels)
+    window = math.prod(np.ravel(layer.kernel_size).tolist())
+    pointwise = channels // layer.groups * layer.filters
+    if window * channels + pointwise >= window * pointwise:
+        with pytest.raises(MethodNotApplicableError):
+            convolve(network, random_weights(network), to="separable")
+        return
     convolved = convolve(network, random_weights(network), to="separable")
     before, after = trace(network), trace(convolved.network)
+    places, macs = expected_macs(layer, channels)
     assert convolved.replaced == ["middle"]
-    assert after.shapes == before.shapes
-    places = math.prod(before.shapes["middle"][:-1])
-    assert after.macs_by_layer["middle"] == places * (4 * options["kernel_size"][0] * 3 + 4 * 5)
-    assert ("middle/bias" in after.variables) == options["use_bias"]
+    assert after.shapes["middle"] == before.shapes["middle"] == (*places, layer.filters)
+    assert sum(cost for name, cost in after.macs_by_layer.items() if name.startswith("middle")) == macs
+    assert (f"{layer.weights or 'middle'}/bias" in after.variables) == layer.use_bias
+    assert convolved.network.layer("middle").activation == layer.activation
+    assert carry_over(convolved.start, after)[1] == []
 
 
-@pytest.mark.parametrize(
-    "options", [{"dilation": (2, 2)}, {"strides": (2, 1)}, {"kernel_size": (1, 1)}, {"groups": 2, "filters": 6}]
-)
-def test_trap_41_what_a_separable_layer_cannot_express_is_kept(options):
+@settings(max_examples=20, deadline=None)
+@given(convolutions(), st.integers(0, 10**6))
+def test_a_convolution_whose_kernel_is_separable_answers_the_same(layer, seed):
+    channels = 6
+    network, rng = around(layer, channels), np.random.default_rng(seed)
+    weights = random_weights(network, seed)
+    kernel = weights[f"{layer.weights or 'middle'}/kernel"]
+    *window, seen, filters = kernel.shape
+    depthwise = rng.normal(size=(*window, layer.groups, seen))
+    pointwise = rng.normal(size=(seen, layer.groups, filters // layer.groups))
+    kernel[:] = np.einsum("...gs,sgf->...sgf", depthwise, pointwise).reshape(kernel.shape) / 3
+    try:
+        convolved = convolve(network, weights, to="separable")
+    except MethodNotApplicableError:
+        return
+    rows = rng.normal(size=(3, *network.input.shape)).astype(np.float32)
+    answers = [
+        predict_rows(load_engine(to_onnx(net, own).SerializeToString()), rows, "logits")
+        for net, own in ((network, weights), (convolved.network, convolved.start))
+    ]
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": (1, 1)}, {"filters": 1}, {"filters": 4, "groups": 4}])
+def test_what_would_not_become_cheaper_is_kept(options):
     network = one_convolution(**{"filters": 5, **options})
     with pytest.raises(MethodNotApplicableError):
         convolve(network, random_weights(network), to="separable")
 
 
+def test_layers_that_share_a_kernel_share_what_replaces_it():
+    options = {"filters": 6, "weights": "common", "dilation": (2, 1)}
+    layers = (
+        ly.Conv2D(name="one", **options),
+        ly.Conv2D(name="two", **options),
+        ly.GlobalAvgPool(name="pool"),
+        ly.Dense(name="answer", units=3),
+    )
+    network = Network(input=InputSpec(shape=(9, 9, 6)), layers=layers, classes=3)
+    convolved = convolve(network, random_weights(network), to="separable")
+    assert {name.partition("/")[0] for name in trace(convolved.network).variables} == {
+        "common_depthwise",
+        "common",
+        "answer",
+    }
+
+
+def test_a_wider_grouped_convolution_can_still_be_split_into_its_groups():
+    network = around(ly.Conv2D(name="middle", filters=6, groups=3), 12)
+    convolved = convolve(network, random_weights(network), to="separable", width=1.7)
+    assert convolved.network.layer("middle").filters == 9
+
+
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_kernel_that_is_separable_is_factored_exactly(seed):
     network = one_convolution(filters=5)
@@ -110,6 +198,7 @@ def test_a_wider_mean_mixes_channels_first():
     assert trace(convolved.network).shapes["flatten"] == (24,)
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_global_pooling_starts_exact_on_constant_maps(seed):
     layers = (
