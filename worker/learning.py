@@ -1,7 +1,7 @@
 """Train networks on a data set's rows and turn them into products: what every method that trains shares."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -62,7 +62,8 @@ class Lesson:
 
     With `keep_zeros` what is exactly 0 in a kernel of `start` stays 0 (`has_zeros` says whether there is anything to
     keep). `groups[variable]`, of the variable's shape, numbers its entries: those of one number are kept equal, at
-    their mean; those of number -1 are free.
+    their mean; those of number -1 are free. `around` turns the model into one that is trained in its place: with the
+    same variables, and perhaps more.
     """
 
     network: Network
@@ -73,6 +74,7 @@ class Lesson:
     start: Mapping[str, NDArray[Any]]
     keep_zeros: bool = False
     groups: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
+    around: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
     model = build_model(lesson.network, lesson.start, seed=lesson.seed)
     constrain(model, lesson.start, keep_zeros=lesson.keep_zeros, groups=lesson.groups)
     history = fit(
-        model,
+        lesson.around(model) if lesson.around else model,
         lesson.rows,
         objective=lesson.objective,
         training=lesson.training,

@@ -44,6 +44,8 @@ def check_transfer(method: DistillOptions, training: TrainingSpec, schema: Datas
             "Rows without a label, and hints, have no class to be weighed by.",
             hint="Leave out `class_weights`.",
         )
+    if training.precision != "float32" and method.hints:
+        raise InvalidRequestError("Hints are compared in float32.", hint="Leave `training.precision` at float32.")
     if schema.task == "regression" and (method.loss == "dkd" or method.teacher_mean == "logits"):
         wrong = "the loss dkd" if method.loss == "dkd" else "a mean of logits"
         raise InvalidRequestError(

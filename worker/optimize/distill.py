@@ -1,6 +1,6 @@
 """Knowledge distillation: a small student learns from the outputs of a large teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from worker.learning import (
 )
 from worker.nn.objectives import Objective, decoupled_objective, distillation_objective, plain_objective
 from worker.nn.training import Rows
+from worker.optimize.hints import Guide, guide_of
 from worker.optimize.lectures import LECTURE, Lecture, Lecturer, lecture_codec
 from worker.optimize.parents import baseline_of, link_to, referred, size_notes
 from worker.optimize.teaching import entropy_warnings
@@ -47,8 +48,10 @@ def distill(spec: OptimizeSpec, method: Distill, assignment: Assignment, context
     check_transfer(method, spec.training, data.dataset_schema)
     teacher = referred(assignment, "teacher", data)
     transfer = transfer_set(method.transfer, spec.training.augmentation, assignment, data)
-    school = _School(spec, method, build_network(method.student, data.dataset_schema), transfer, data)
-    lecturer = Lecturer(method, teacher, school.network, transfer, assignment, data)
+    network = build_network(method.student, data.dataset_schema)
+    guide = guide_of(method.hints, teacher, network) if method.hints else None
+    school = _School(spec, method, network, transfer, guide, data)
+    lecturer = Lecturer(method, teacher, transfer, guide, assignment, data)
     stages = Stages(context, [*lecturer.plan(), *school.plan()])
     answers = lecturer.answer_out_of_fold(stages)
     lecture = stages.run(LECTURE, lambda *_: lecturer.write(answers), lecture_codec)
@@ -106,6 +109,7 @@ class _School:
     method: Distill
     network: Network
     transfer: TransferSet
+    guide: Guide | None
     data: Data
 
     @property
@@ -126,7 +130,15 @@ class _School:
             selection_x=self.data.x["selection"],
             selection_targets=lecture.selection,
         )
-        return self._lesson(rows, self._objective())
+        lesson = self._lesson(rows, self._objective())
+        if (guide := self.guide) is None:
+            return lesson
+        outputs, targets = self.data.dataset_schema.outputs, lecture.selection.shape[1]
+        return replace(
+            lesson,
+            objective=guide.objective(lesson.objective, outputs=outputs, targets=targets),
+            around=guide.around(self.network, self.spec.seed),
+        )
 
     def controlled(self) -> Lesson:
         """Return what the control learns: the labels alone, in as many steps."""

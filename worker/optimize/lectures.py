@@ -2,18 +2,18 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.datasets import canonical_json
-from app.domain.network import Network
 from app.domain.optimize_specs import Distill
 from worker.assignment import Assignment, VersionInput
 from worker.learning import hard_targets
+from worker.optimize.hints import Guide
 from worker.optimize.out_of_fold import FoldTeachers, fold_teachers
 from worker.optimize.teaching import entropy_of, mixed, pack, voice_of, weights_of
 from worker.optimize.transfer import TransferSet
@@ -39,12 +39,15 @@ class Lecture:
 
 @dataclass(frozen=True)
 class Lecturer:
-    """Ask a teacher, by its served file, for every row of a transfer set and of the selection set."""
+    """Ask a teacher, by its served file, for every row of a transfer set and of the selection set.
+
+    What a guide shows stands behind the packed targets of the transfer set.
+    """
 
     method: Distill
     teacher: VersionInput
-    student: Network
     transfer: TransferSet
+    guide: Guide | None
     assignment: Assignment
     data: Data
 
@@ -75,8 +78,11 @@ class Lecturer:
         directory = self.assignment.scratch / "lecture"
         directory.mkdir(parents=True, exist_ok=True)
         selection = hard_targets(self.data, np.asarray(self.data.y["selection"]))
-        self._write(directory / "train.npy", self.transfer.x, self._smoothed(), out_of_fold)
-        self._write(directory / "selection.npy", self.data.x["selection"], selection, None)
+        none = np.zeros((0, self.data.dataset_schema.outputs), np.float32)
+        known = none if out_of_fold is None else out_of_fold
+        rows, selected = self.transfer.x, self.data.x["selection"]
+        _write(directory / "train.npy", self._packed(rows, self._smoothed(), known, self.guide), rows=len(rows))
+        _write(directory / "selection.npy", self._packed(selected, selection, none, None), rows=len(selected))
         classes = self.data.dataset_schema.outputs
         entropy = _entropy(directory / "train.npy", classes) if self.data.classification else None
         return _lecture(directory, entropy)
@@ -92,20 +98,28 @@ class Lecturer:
         targets = self.transfer.targets
         return (1 - smoothing) * targets + np.float32(smoothing / targets.shape[1]) if smoothing else targets
 
-    def _write(self, path: Path, x: Array, hard: NDArray[np.float32], known: NDArray[np.float32] | None) -> None:
+    def _packed(
+        self, x: Array, hard: NDArray[np.float32], known: NDArray[np.float32], guide: Guide | None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield packed targets, part by part; what is `known` of the first rows is not asked."""
         voice = voice_of(self.teacher, self.data, mean=self.method.teacher_mean)
-        file: Any = None
-        known = known if known is not None else np.zeros((0, hard.shape[1]), np.float32)
-        for first in range(0, len(x), CHUNK_ROWS):
-            part = slice(first, min(first + CHUNK_ROWS, len(x)))
-            told = known[part]
-            asked = x[part][len(told) :]
-            soft = np.concatenate([told, voice.answer(asked)]) if len(asked) else told
+        for first in range(0, max(1, len(x)), CHUNK_ROWS):
+            part = slice(first, first + CHUNK_ROWS)
+            rows, soft = x[part], known[part]
+            if len(soft) < len(rows):
+                soft = np.concatenate([soft, voice.answer(rows[len(soft) :])])
             packed = pack(hard[part], soft, self.data, alpha=self.method.soft_weight)
-            if file is None:
-                file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(x), packed.shape[1]))
-            file[part] = packed
-        file.flush()
+            yield packed if guide is None else np.concatenate([packed, guide.show(rows)], axis=1)
+
+
+def _write(path: Path, parts: Iterator[NDArray[np.float32]], *, rows: int) -> None:
+    """Write parts (rows, numbers) one behind the other, as .npy; only one is in memory at a time."""
+    with path.open("wb") as file:
+        for place, part in enumerate(parts):
+            if place == 0:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (rows, part.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(part, "<f4").data)
 
 
 def _lecture(directory: Path, entropy: float | None) -> Lecture:
