@@ -1,5 +1,8 @@
 """The OpenAPI document is complete, and its examples work when they are sent."""
 
+import json
+import re
+import typing
 from typing import Any
 
 import jsonschema
@@ -7,9 +10,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.v1.examples import JOB_SPECS
+from app.domain.specs import EnsembleMethod, OptimizeMethod
+from tests.api.builders import ROOT, Registry
 from tests.api.conftest import Refusing
 
 METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+def methods_of(union: Any) -> list[str]:
+    kinds = typing.get_args(typing.get_args(union)[0])
+    return [typing.get_args(kind.model_fields["method"].annotation)[0] for kind in kinds]
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +79,41 @@ def test_every_body_has_an_example_that_fits_its_schema(document: dict[str, Any]
 @pytest.mark.parametrize("name", JOB_SPECS)
 def test_an_example_is_accepted_when_it_is_sent(client: TestClient, registry: Any, name: str) -> None:
     registry.add_dataset("digits", shape=(8, 8, 1), rows=200)
-    registry.add_model("digits-cnn", dataset="digits")
+    registry.add_network("digits-cnn", {"type": "cnn"}, dataset="digits")
     answer = client.post("/v1/jobs", json=JOB_SPECS[name])
     assert answer.status_code == 202, answer.text
+
+
+def test_every_way_to_optimize_and_fuse_has_an_example() -> None:
+    methods = {name for union in (OptimizeMethod, EnsembleMethod) for name in methods_of(union)}
+    shown = {spec.get("method", {}).get("method") for spec in JOB_SPECS.values()}
+    assert methods - shown == {"convolve", "serial", "stack"}  # these three are shown in docs/jobs.md alone
+    assert {spec["kind"] for spec in JOB_SPECS.values()} == {"train", "optimize", "ensemble", "search"}
+
+
+EXAMPLES = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.fixture
+def digits(client: TestClient, registry: Registry) -> TestClient:
+    """Register what the examples of docs/jobs.md start from."""
+    registry.add_dataset("digits", shape=(8, 8, 1), rows=200)
+    registry.add_dataset("more-digits", shape=(8, 8, 1), rows=100)
+    architectures = {"cnn": {"type": "cnn"}, "mlp": {"type": "mlp"}, "resnet": {"type": "resnet", "blocks": 3}}
+    for name, architecture in {**architectures, "trio": {"type": "cnn"}}.items():
+        registry.add_network(f"digits-{name}", architecture, dataset="digits")
+        client.put(f"/v1/models/digits-{name}/aliases/champion", json={"version": 1})
+    return client
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: json.loads(text)["name"])
+def test_an_example_of_the_page_of_jobs_is_accepted_when_it_is_sent(digits: TestClient, example: str) -> None:
+    spec = json.loads(example)
+    checked = digits.post("/v1/jobs?validate_only=true", json=spec)
+    assert checked.status_code == 200, checked.text
+    trains = spec.get("method", {}).get("method") not in ("quantize", "parallel", "stack")
+    assert (checked.json()["estimate"]["optimizer_steps"] > 0) >= trains
+    assert digits.post("/v1/jobs", json=spec).status_code == 202
 
 
 def test_every_path_of_the_service_is_in_the_document(document: dict[str, Any]) -> None:
