@@ -1,6 +1,9 @@
-"""The few layers that Keras does not have, in keras.ops: every backend runs them."""
+"""The few layers that Keras does not have, in keras.ops: every backend runs them.
 
-from typing import TypeAlias
+Each can be written to a .keras file; whoever reads one names them: `custom_objects=CUSTOM_OBJECTS`.
+"""
+
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -36,9 +39,14 @@ class ClippedEmbedding(keras.layers.Embedding):
 class GlobalPool(keras.layers.Layer):
     """Average, or keep the largest, over all places of (places..., channels)."""
 
-    def __init__(self, kind: str, *, name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, kind: str, **options: object) -> None:
+        super().__init__(**options)
+        self._kind = kind
         self._reduce = ops.mean if kind == "average" else ops.max
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a file keeps of the layer."""
+        return {**super().get_config(), "kind": self._kind}
 
     def call(self, inputs: Tensor) -> Tensor:
         """Reduce."""
@@ -48,9 +56,13 @@ class GlobalPool(keras.layers.Layer):
 class LogMel(keras.layers.Layer):
     """Log of the mel power spectrum, by a convolution with the windowed Fourier basis."""
 
-    def __init__(self, layer: ly.LogMel, *, name: str) -> None:
-        super().__init__(name=name)
-        self._settings = layer
+    def __init__(self, layer: ly.LogMel | dict[str, Any], **options: object) -> None:
+        super().__init__(**options)
+        self._settings = ly.LogMel.model_validate(layer)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a file keeps of the layer."""
+        return {**super().get_config(), "layer": self._settings.model_dump(mode="json")}
 
     def call(self, inputs: Tensor) -> Tensor:
         """Transform (rows, samples, 1) to (rows, frames, mel_bins)."""
@@ -62,3 +74,6 @@ class LogMel(keras.layers.Layer):
         # Power is the square of the cosine part plus that of the sine part, so the filters stand there twice.
         mel = ops.matmul(ops.square(parts), ops.convert_to_tensor(np.concatenate([filters, filters])))
         return ops.log(mel + self._settings.epsilon)
+
+
+CUSTOM_OBJECTS = {layer.__name__: layer for layer in (Standardize, ClippedEmbedding, GlobalPool, LogMel)}
