@@ -24,7 +24,7 @@ from app.domain.optimize_specs import (
 )
 from app.domain.pointing import pointing_at
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, Parallel
+from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, Parallel, SearchSpec
 from app.domain.surgery.convolution import convolve
 from app.domain.surgery.pruning import check_prunable, kernels_of
 from app.domain.surgery.sharing import find_groups, share
@@ -93,11 +93,13 @@ def check_seeds(spec: JobSpec) -> None:
     why = ""
     if isinstance(spec, EnsembleSpec) and isinstance(spec.method, Parallel):
         why = "The members of a parallel ensemble are trained once, before they are fused, and fusing draws nothing."
+    elif isinstance(spec, SearchSpec):
+        why = "Each seed finds another front, and figures of different networks have no mean."
     elif isinstance(spec, OptimizeSpec) and all(map(_draws_nothing, _steps(spec.method))):
         why = "Nothing in this method is drawn at random, so every repeat would be the same."
     if why:
         with pointing_at("/seeds"):
-            raise MethodNotApplicableError(why, hint="Leave `seeds` at 1.")
+            raise MethodNotApplicableError(why, hint="Leave `seeds` at 1, and repeat the job that trains.")
 
 
 def _steps(method: OptimizeMethod) -> Sequence[Options]:

@@ -109,6 +109,7 @@ CASES: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("bits that are gone already", optimize(method="quantize", parent="pets-int8"), 422, "method-not-applicable", "/method/parent"),
     ("an unknown mode", optimize(method="quantize", parent="pets-mlp", mode="int4"), 422, "unknown-component", "/method/mode"),
     ("repeats of nothing random", {**optimize(method="quantize", parent="pets-mlp", mode="float16"), "seeds": 3}, 422, "method-not-applicable", "/seeds"),
+    ("repeats of a search", {**search({"/training/epochs": {"low": 3, "high": 9}}), "seeds": 3}, 422, "method-not-applicable", "/seeds"),
     ("repeats of trained members", {**fuse(CNN), "seeds": 3}, 422, "method-not-applicable", "/seeds"),
     ("layers without convolution", optimize(method="convolve", parent="pets-mlp", to="separable"), 422, "method-not-applicable", "/method/to"),
     ("layers that do not exist", optimize(method="share_weights", parent="pets-mlp", groups=[["dense1", "nowhere"]]), 422, "method-not-applicable", "/method/groups"),
