@@ -15,6 +15,7 @@ from app.domain.optimize_specs import (
     ClusterOptions,
     ConvolveOptions,
     DistillOptions,
+    FactorizeOptions,
     OptimizeMethod,
     PruneOptions,
     QuantizeOptions,
@@ -26,6 +27,7 @@ from app.domain.pointing import pointing_at
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, Parallel, SearchSpec
 from app.domain.surgery.convolution import convolve
+from app.domain.surgery.factorization import check_factorizable
 from app.domain.surgery.pruning import check_prunable, kernels_of
 from app.domain.surgery.sharing import find_groups, share
 from app.domain.training_specs import TrainingSpec
@@ -174,6 +176,9 @@ def _rewrite(method: Options, network: Network, place: _Place) -> Network:
                 made = convolve(network, {}, to=method.to, width=method.width).network
             case PruneOptions():
                 check_prunable(network, method)
+                made = network
+            case FactorizeOptions():
+                check_factorizable(network)
                 made = network
             case ClusterOptions():
                 _check_kernels(network)
