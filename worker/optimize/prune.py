@@ -20,6 +20,7 @@ from app.domain.surgery.pruning import (
     Numbers,
     check_prunable,
     choose_channels,
+    fill_blocks,
     plan_budget,
     score_by_gradients,
     score_channels,
@@ -143,6 +144,8 @@ def _without_channels(work: _Work, current: Cut, done: float) -> Cut:
     remove = round(work.budget.channels * work.method.ratio * done) - gone
     scores = _scores(work, current)
     kept = choose_channels(channels, scores, remove, work.budget.least)
+    if done == 1:
+        kept = fill_blocks(current.network, channels, scores, kept, work.budget.least)
     return Cut(*remove_channels(current.network, current.weights, channels, kept))
 
 

@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.job_errors import MethodNotApplicableError
+from app.domain.layers import Conv2D, SeparableConv2D
 from app.domain.network import Network, trace
 from app.domain.optimize_specs import PruneOptions
-from app.domain.surgery.channels import KEPT, Channels, find_channels
+from app.domain.surgery.channels import KEPT, Channels, Labels, find_channels
 from app.domain.surgery.rewriting import Weights
 
 Criterion: TypeAlias = Literal["l1", "l2", "bn_gamma", "taylor"]
 Numbers: TypeAlias = NDArray[np.float64]
 # A layer keeps at least two channels, and a quarter of what it would keep if all layers lost the same share.
 LEAST_CHANNELS, LEAST_SHARE = 2, 0.25
+# ONNX Runtime computes convolutions of images in blocks of so many channels: 17 cost it more than 24.
+BLOCK = 8
 _PRODUCING = ("kernel", "pointwise_kernel", "embeddings")
 
 
@@ -95,6 +98,31 @@ def choose_channels(channels: Channels, scores: Numbers, remove: int, least: Map
             for owner in owners[channel]:
                 left[owner] -= 1
     return kept
+
+
+def fill_blocks(
+    network: Network, channels: Channels, scores: Numbers, kept: NDArray[np.bool_], least: Mapping[str, int]
+) -> NDArray[np.bool_]:
+    """Let convolutions of images that keep a block of channels or more keep whole blocks: the nearest number of them.
+
+    Layers that are tied to a part of another layer's channels are left alone.
+    """
+    filled = kept.copy()
+    for layer in network.layers:
+        own = channels.reached.get(layer.weights_name, np.array([], np.intp))
+        number = int(filled[own].sum())
+        if isinstance(layer, Conv2D | SeparableConv2D) and number >= BLOCK and _is_apart(own, channels):
+            blocks = round(number / BLOCK) + (BLOCK * round(number / BLOCK) < least[layer.weights_name])
+            best = own[np.argsort(-scores[own], kind="stable")]
+            filled[own] = False
+            filled[best[: BLOCK * blocks]] = True
+    return filled
+
+
+def _is_apart(own: Labels, channels: Channels) -> bool:
+    """Say whether every layer that makes some of these channels makes all of them and no others."""
+    touching = [labels for labels in channels.makers.values() if np.isin(labels, own).any()]
+    return all(len(labels) == len(own) and np.isin(labels, own).all() for labels in touching)
 
 
 def score_channels(channels: Channels, weights: Weights, criterion: Literal["l1", "l2", "bn_gamma"]) -> Numbers:
