@@ -12,8 +12,10 @@ from app.domain.training_specs import Augmentation
 from worker.nn.augmentation import augment, deviation_of, features_of, mix
 
 Array = NDArray[Any]
-# A mapped file beyond this size is given back to the system after every read, or it would fill the memory.
+# The pages of a mapped file beyond this size are given back to the system after so many rows, or they would fill the
+# memory: with every page that is read, the system maps up to 15 beside it.
 MAPPED_BYTES = 256 * 2**20
+MAPPED_ROWS = 256
 # No more than this is read ahead of the training, but at least one batch.
 CHUNK_BYTES = 16 * 2**20
 # Keeps the draws of the augmentation apart from those of the order: no training has so many epochs.
@@ -150,9 +152,14 @@ def balanced(rows: Rows, classes: int) -> tuple[Rows, Array]:
 
 
 def read_rows(array: Array, places: NDArray[np.intp]) -> Array:
-    """Copy rows of an array; when it is a large mapped file, no page of it stays in memory."""
-    read = np.asarray(array)[places]
-    if array.nbytes > MAPPED_BYTES and not array.flags.writeable and (file := _file_of(array)) is not None:
+    """Copy rows of an array; when it is a large mapped file, few of its pages are in memory at any time."""
+    file = _file_of(array) if array.nbytes > MAPPED_BYTES and not array.flags.writeable else None
+    if file is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return np.asarray(array)[places]
+    read = np.empty((len(places), *array.shape[1:]), array.dtype)
+    for start in range(0, len(places), MAPPED_ROWS):
+        part = slice(start, start + MAPPED_ROWS)
+        read[part] = np.asarray(array)[places[part]]
         file.madvise(mmap.MADV_DONTNEED)
     return read
 

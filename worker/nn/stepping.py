@@ -41,7 +41,8 @@ class Averages:
 
     def __init__(self, model: keras.Model, decay: float) -> None:
         self._followed = model.weights
-        self.values = [keras.Variable(variable.value, trainable=False) for variable in self._followed]
+        # Copies: Keras would take a backend's variable as it is, and the average would be the weights themselves.
+        self.values = [keras.Variable(ops.convert_to_numpy(own).copy(), trainable=False) for own in self._followed]
         self._decay = decay
 
     def update(self, step: int) -> None:
