@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from app.serving.runtime import Engine
 
-_SECONDS = 0.2
-_LARGEST_RUNS, _SMALLEST_RUNS = 200, 20
+# Enough runs for a steady median of a fast model, and no more than a slow one deserves.
+_SECONDS, _LONGEST_SECONDS = 0.2, 4.0
+_SMALLEST_RUNS, _LARGEST_RUNS = 20, 200
 _BLOCK = 5
-_THROUGHPUT_SECONDS = 0.05
+_THROUGHPUT_SECONDS, _SLOW_BATCH_SECONDS = 0.05, 0.5
 BATCHES = (32, 64, 128, 256)
 Times = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def time_side_by_side(engines: Sequence[Engine], rows: NDArray[Any], output: str
     The engines take turns, five runs each, so that whatever else the machine does meets all of them alike.
     """
     for engine in engines:
-        _run(engine, rows, output, 5)
+        _run(engine, rows, output, 3)
     times: list[list[float]] = [[] for _ in engines]
     while _goes_on(times):
         for engine, found in zip(engines, times, strict=True):
@@ -45,7 +46,9 @@ def time_side_by_side(engines: Sequence[Engine], rows: NDArray[Any], output: str
 
 def _goes_on(times: list[list[float]]) -> bool:
     runs, seconds = len(times[0]), max(map(sum, times))
-    return runs < _SMALLEST_RUNS or (seconds < _SECONDS and runs < _LARGEST_RUNS)
+    if runs < _SMALLEST_RUNS:
+        return runs == 0 or seconds < _LONGEST_SECONDS
+    return runs < _LARGEST_RUNS and seconds < _SECONDS
 
 
 def _run(engine: Engine, rows: NDArray[Any], output: str, count: int) -> list[float]:
@@ -73,17 +76,25 @@ def _turns(times: Times) -> Times:
 
 
 def rows_per_second(engine: Engine, rows: NDArray[Any], output: str) -> float:
-    """Return how many rows an engine answers in a second, at the best of several batch sizes."""
+    """Return how many rows an engine answers in a second, at the best of several batch sizes.
+
+    Batches grow no further once one takes half a second: a larger one would gain little and need much memory.
+    """
     best = 0.0
     for size in BATCHES:
-        batch = rows[:size]
-        runs = seconds = 0.0
-        _run(engine, batch, output, 1)
-        while runs < 2 or seconds < _THROUGHPUT_SECONDS:
-            seconds += _run(engine, batch, output, 1)[0]
-            runs += 1
-        best = max(best, runs * size / seconds)
+        seconds = _time_batches(engine, rows[:size], output)
+        best = max(best, len(seconds) * size / sum(seconds))
+        if min(seconds) > _SLOW_BATCH_SECONDS:
+            break
     return best
+
+
+def _time_batches(engine: Engine, rows: NDArray[Any], output: str) -> list[float]:
+    _run(engine, rows, output, 1)
+    seconds: list[float] = []
+    while sum(seconds) < _THROUGHPUT_SECONDS:
+        seconds += _run(engine, rows, output, 1)
+    return seconds
 
 
 def peak_memory_bytes() -> int:
