@@ -20,7 +20,7 @@ from app.datasets.sniff import sniff
 from app.datasets.write import file_names
 from app.domain.datasets import DatasetManifest, DatasetSchema, canonical_json
 from app.domain.error_tree import all_errors
-from app.domain.errors import FieldError, LeanfuseError, UnreadableFileError
+from app.domain.errors import FieldError, InvalidRequestError, LeanfuseError, UnreadableFileError
 from app.store.base import Store
 
 DEFAULT_LIMITS = Limits()
@@ -82,10 +82,20 @@ def _make_request(source: Upload | Builtin, options: IngestOptions, folder: Path
     formats = [sniff(source.path, source.filename, limits)]
     files = [source.path]
     if source.report_path is not None:
+        _check_report_file(options)
         formats.append(sniff(source.report_path, source.report_filename, limits, pointer="/report_file"))
         files.append(source.report_path)
     absolute = tuple(path.absolute() for path in files)
     return Request(files=absolute, formats=tuple(formats), options=options, limits=limits, output=output)
+
+
+def _check_report_file(options: IngestOptions) -> None:
+    if options.task == "unlabelled":
+        raise InvalidRequestError(
+            "Rows without labels have no report part: nothing can be measured on them.",
+            hint="Send all of them as `file`.",
+            errors=[FieldError("/report_file", "not for unlabelled rows", InvalidRequestError.slug)],
+        )
 
 
 def _run_jail(request: Request, folder: Path) -> Answer:
@@ -180,7 +190,8 @@ def _keep(answer: Answer, folder: Path, store: Store) -> Ingested:
 def _is_as_described(path: Path, name: str, schema: DatasetSchema) -> bool:
     set_name, _, part = name.rpartition("_")
     rows = {str(key): count for key, count in schema.rows.items()}[set_name]
-    target = ("int64", (rows,)) if schema.task == "classification" else ("float32", (rows, 1))
+    columns = 1 if schema.task == "regression" else 0
+    target = ("int64", (rows,)) if schema.task == "classification" else ("float32", (rows, columns))
     expected = {"x": (schema.dtype, (rows, *schema.shape)), "y": target, "hash": ("uint8", (rows, 16))}[part]
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -41,7 +41,9 @@ class IngestOptions(Value):
         default=None, description="What a row is; found from the file when absent (NPZ and CSV only)."
     )
     task: Task | None = Field(
-        default=None, description="Found from the target when absent: numbers with a fraction mean regression."
+        default=None,
+        description="Found from the target when absent: numbers with a fraction mean regression. `unlabelled`: rows "
+        "without labels, for the transfer set of a distillation; labels that are there are not read.",
     )
     target: ColumnName | None = Field(
         default=None, description="CSV: the column to predict. Default: `label`, `target` or `class`."
@@ -130,12 +132,24 @@ _OPTIONS_OF: dict[Source, frozenset[str]] = {
 def check_options(options: IngestOptions, source: Source) -> None:
     """Raise InvalidRequestError when options are set that mean nothing for this kind of source."""
     given = {name for name in options.model_fields_set if getattr(options, name) is not None}
+    if options.task == "unlabelled":
+        _check_unlabelled(given)
+        given -= {"task"}
     for name in sorted(given - _OPTIONS_OF[source]):
         fitting = " or ".join(kind for kind, names in _OPTIONS_OF.items() if name in names)
         raise InvalidRequestError(
             f"The option `{name}` means nothing for a {source}.",
             hint=f"Leave it out; it is for a {fitting}.",
             errors=[FieldError(f"/options/{name}", f"not for a {source}", "unknown-field")],
+        )
+
+
+def _check_unlabelled(given: set[str]) -> None:
+    for name in sorted(given & {"classes", "split", "group", "order", "part", "report_pattern", "group_pattern"}):
+        raise InvalidRequestError(
+            f"The option `{name}` means nothing for rows without labels: all of them stand in the train set.",
+            hint="Leave it out.",
+            errors=[FieldError(f"/options/{name}", "not for unlabelled rows", "unknown-field")],
         )
 
 

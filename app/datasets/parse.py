@@ -6,10 +6,11 @@ import numpy as np
 
 from app.datasets.builtin import read_builtin
 from app.datasets.messages import Answer, Request
+from app.datasets.options import IngestOptions
 from app.datasets.readers.csv import read_csv
 from app.datasets.readers.folders import read_zip
 from app.datasets.rows import Array, RawRows, Rows, gather
-from app.datasets.split import SET_NAMES, assign_sets, hash_rows
+from app.datasets.split import SET_NAMES, TRAIN, Assignment, assign_sets, hash_rows
 from app.datasets.write import arrange, describe, write_sets
 from app.domain.datasets import DatasetSchema
 
@@ -21,15 +22,7 @@ def parse(request: Request) -> Answer:
     options = request.options
     rows = gather(_read(request), options)
     hashes = hash_rows(rows.x)
-    assignment = assign_sets(
-        hashes,
-        _strata(rows),
-        split=options.split,
-        seed=options.seed,
-        groups=rows.groups,
-        order=rows.order,
-        official=rows.official,
-    )
+    assignment = _assign(rows, hashes, options)
     indices = arrange(rows, assignment.sets, options.seed)
     write_sets(rows, hashes, indices, request.output)
     return Answer(
@@ -45,6 +38,20 @@ def _read(request: Request) -> list[RawRows]:
         return [read_builtin(request.builtin, request.files, limits)]
     read = {"csv": read_csv, "zip": read_zip}
     return [read[kind](path, options, limits) for path, kind in zip(request.files, request.formats, strict=True)]
+
+
+def _assign(rows: Rows, hashes: Array, options: IngestOptions) -> Assignment:
+    if rows.task == "unlabelled":
+        return Assignment(np.full(len(hashes), TRAIN))
+    return assign_sets(
+        hashes,
+        _strata(rows),
+        split=options.split,
+        seed=options.seed,
+        groups=rows.groups,
+        order=rows.order,
+        official=rows.official,
+    )
 
 
 def _strata(rows: Rows) -> Array:

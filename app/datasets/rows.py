@@ -21,8 +21,8 @@ class RawRows:
     """Hold the rows of one file as they were read.
 
     `x` is an array (rows, ...), or, for rows of unequal length (text bytes, audio samples), one 1-D array per row.
-    `labels` are text, integers or floats as read; `official` marks rows of an official report part; `places` says
-    where row i stands in the file.
+    `labels` are text, integers or floats as read, 0 where none are wanted; `official` marks rows of an official report
+    part; `places` says where row i stands in the file.
     """
 
     features: Features
@@ -42,7 +42,8 @@ class RawRows:
 class Rows:
     """Hold all rows of a data set, ready to be split.
 
-    `x` is (rows, *shape); `targets` are int64 (rows,) for a classification, float32 (rows, 1) for a regression.
+    `x` is (rows, *shape); `targets` are int64 (rows,) for a classification, float32 (rows, 1) for a regression and
+    (rows, 0) without labels.
     """
 
     features: Features
@@ -69,7 +70,9 @@ def gather(files: Sequence[RawRows], options: IngestOptions) -> Rows:
     _check_rows(x, labels, places)
     task = find_task(labels, options)
     classes: tuple[str, ...] = ()
-    if task == "classification":
+    if task == "unlabelled":
+        targets = np.zeros((len(labels), 0), np.float32)
+    elif task == "classification":
         targets, classes = encode_classes(labels, options.classes or first.classes, places)
     else:
         targets = encode_numbers(labels, places)

@@ -7,7 +7,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 Features = Literal["image", "signal", "text", "table"]
-Task = Literal["classification", "regression"]
+# Only data sets are unlabelled: no model is made for that.
+Task = Literal["classification", "regression", "unlabelled"]
 RowSet = Literal["train", "selection", "report"]
 ROW_SETS: tuple[RowSet, ...] = ("train", "selection", "report")
 
@@ -29,7 +30,8 @@ class DatasetSchema(Value):
     """Describe one row and the sets it comes in.
 
     `shape` is that of one row: image (height, width, channels) uint8; signal (steps, channels) float32, or int16 with
-    `sample_rate` when it came from WAV; text (bytes,) uint8, UTF-8 padded with 0; table (columns,) float32.
+    `sample_rate` when it came from WAV; text (bytes,) uint8, UTF-8 padded with 0; table (columns,) float32. Rows
+    without labels (the task `unlabelled`) all stand in the train set, beside targets of no columns.
     """
 
     # Not strict: tuples arrive as lists when read in Python mode.

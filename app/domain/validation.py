@@ -69,9 +69,7 @@ class Estimate(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    parameters: int = Field(
-        description="Parameters of all networks that are trained, shared ones counted once."
-    )
+    parameters: int = Field(description="Parameters of all networks that are trained, shared ones counted once.")
     largest_parameters: int = Field(description="Parameters of the largest network that is trained.")
     macs: int = Field(description="Multiplications and additions of all trained networks for one row.")
     optimizer_steps: int = Field(description="Steps of the optimizer when no training stops early.")
@@ -118,6 +116,7 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     if manifest is None:
         raise _missing_dataset(spec.dataset, catalogue.dataset_names())
     schema = manifest.dataset_schema
+    _check_labelled(spec.dataset, schema)
     _check_own_name(spec)
     known = {pointer: _check_reference(spec, pointer, text, schema, catalogue) for pointer, text in references(spec)}
     for pointer, training in _trainings(spec):
@@ -180,6 +179,14 @@ def _missing_dataset(name: str, known: Sequence[str], *, pointer: str = "/datase
     field = FieldError(pointer, f"There is no data set {name!r}.", kind.slug)
     hint = suggest(name, known) or 'POST /v1/datasets registers one, `{"builtin": "digits"}` for example.'
     return kind(field.detail, hint=hint, errors=[field])
+
+
+def _check_labelled(name: str, schema: DatasetSchema) -> None:
+    if schema.task == "unlabelled":
+        detail = f"The rows of {name!r} have no labels, so nothing can be trained or measured on them."
+        kind = errors.InvalidRequestError
+        hint = "Name a data set with labels, and this one as `transfer.unlabelled` of a distillation."
+        raise kind(detail, hint=hint, errors=[FieldError("/dataset", detail, kind.slug)])
 
 
 def _check_own_name(spec: JobSpec) -> None:

@@ -230,7 +230,7 @@ def get_dataset_rows(
         DatasetRow(
             row=offset + index,
             x=bytes(x).rstrip(b"\0").decode("utf-8", "replace") if schema.features == "text" else x.tolist(),
-            y=int(y) if is_class else float(y[0]),
+            y=int(y) if is_class else float(y[0]) if y.size else None,
             label=schema.classes[int(y)] if is_class else None,
         )
         for index, (x, y) in enumerate(zip(inputs[chosen], targets[chosen], strict=True))

@@ -43,7 +43,7 @@ class DatasetRow(BaseModel):
 
     row: int
     x: Any = Field(description="Numbers nested as the schema's shape, or text.")
-    y: float | int
+    y: float | int | None = Field(None, description="null for a row without a label.")
     label: str | None = Field(None, description="Name of the class.")
 
 

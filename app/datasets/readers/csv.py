@@ -28,7 +28,7 @@ class _Record(NamedTuple):
 
 class _Roles(NamedTuple):
     features: list[int]
-    target: int
+    target: int | None
     group: int | None
     order: int | None
     part: int | None
@@ -52,7 +52,7 @@ def read_csv(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
     return RawRows(
         features=features,
         x=x,
-        labels=_typed_labels(table.extra[roles.target]),
+        labels=_labels(table, roles),
         groups=np.array(table.extra[roles.group]) if roles.group is not None else None,
         order=_typed_order(table.extra[roles.order]) if roles.order is not None else None,
         official=_official(table, roles, header) if roles.part is not None else None,
@@ -132,7 +132,8 @@ def _check_header(header: list[str], limits: Limits) -> list[str]:
 
 def _find_roles(header: list[str], options: IngestOptions) -> _Roles:
     target = options.target or next((name for name in header if name.lower() in TARGET_NAMES), None)
-    if target is None:
+    labelled = options.task != "unlabelled"
+    if target is None and labelled:
         raise InvalidRequestError(
             f"No column is called {', '.join(TARGET_NAMES)}; there are: {', '.join(header)[:500]}.",
             hint="Set `target` to the column to predict." + (" Is the delimiter a comma?" if len(header) == 1 else ""),
@@ -143,9 +144,9 @@ def _find_roles(header: list[str], options: IngestOptions) -> _Roles:
     features = [index for index in (_index(header, name) for name in chosen) if index is not None]
     if not features:
         raise NoSamplesError("No column is left for the features.", hint="Send at least one column besides the target.")
-    if special[0] is None or special[0] in features:
+    if special[0] in features:
         raise InvalidRequestError(f"{target!r} is the target and a feature.", hint="Leave it out of `columns`.")
-    return _Roles(features, special[0], *special[1:])
+    return _Roles(features, special[0] if labelled else None, *special[1:])
 
 
 def _index(header: list[str], name: str | None) -> int | None:
@@ -235,6 +236,12 @@ def _finite(table: _Table, places: Sequence[str], header: list[str], roles: _Rol
     x = np.concatenate(table.numbers)
     check_finite(x, places, names=[header[index] for index in roles.features])
     return x
+
+
+def _labels(table: "_Table", roles: _Roles) -> Array:
+    if roles.target is None:
+        return np.zeros(len(table.lines), np.int64)
+    return _typed_labels(table.extra[roles.target])
 
 
 def _typed_labels(labels: list[str]) -> Array:

@@ -31,7 +31,7 @@ def read_zip(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
     with open_archive(path, limits, most_members=limits.members) as (archive, members):
         if any(member.filename.endswith(".npy") for member in members):
             return read_npz(path, options, limits)
-        media = _find_media(members)
+        media = _find_media(members, labelled=options.task != "unlabelled")
         kind = _kind_of(archive, media.members[0])
         check_options(options, "ZIP of images" if kind == "image" else "ZIP of WAVs")
         blobs = ((member.filename, _read_kind(archive, member, kind)) for member in media.members)
@@ -51,14 +51,14 @@ def read_zip(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
     )
 
 
-def _find_media(members: Sequence[ZipInfo]) -> Media:
+def _find_media(members: Sequence[ZipInfo], *, labelled: bool) -> Media:
     found = [member for member in members if not is_litter(member.filename)]
     if not found:
         raise NoSamplesError("The archive holds no images and no WAVs.", hint="Pack one folder per label.")
     # Members are sorted by name, so by label; a fixed shuffle makes every stretch of rows a fair sample of the labels.
     found = [found[index] for index in np.random.default_rng(0).permutation(len(found))]
     names = [member.filename for member in found]
-    labels = [label_of(name) for name in names]
+    labels = [label_of(name) if labelled else "" for name in names]
     for name, label in zip(names, labels, strict=True):
         if label is None:
             raise UnreadableFileError(

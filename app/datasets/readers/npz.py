@@ -37,19 +37,37 @@ def read_npz(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
     wanted = [name for name in (options.group, options.order, "classes") if name is not None]
     with open_archive(path, limits, most_members=limits.arrays) as (archive, members):
         by_name = {member.filename.removesuffix(".npy"): member for member in members}
-        keys = _choose_keys(by_name)
+        keys = _choose_features(by_name) if options.task == "unlabelled" else _choose_keys(by_name)
         arrays = {name: _read_array(archive, by_name[name]) for name in (*keys, *wanted) if name in by_name}
-    _check_lengths(arrays, keys)
-    x, labels = (_join([arrays[name] for name in names], names) for names in (keys[0::2], keys[1::2]))
+    x, labels = _features_and_labels(arrays, keys)
     features = options.features or find_features(x)
     return RawRows(
         features=features,
         x=shape_rows(x, features),
-        labels=_flat_labels(labels, keys[1]),
+        labels=labels,
         groups=_one_per_row(arrays, options.group, len(x)),
         order=_one_per_row(arrays, options.order, len(x)),
         official=np.arange(len(x)) >= len(arrays[keys[0]]) if len(keys) == 4 else None,
         classes=tuple(str(name) for name in arrays["classes"].reshape(-1)) if "classes" in arrays else None,
+    )
+
+
+def _features_and_labels(arrays: Mapping[str, Array], keys: tuple[str, ...]) -> tuple[Array, Array]:
+    if len(keys) == 1:
+        x = arrays[keys[0]]
+        return x, np.zeros(x.shape[:1] or 0, np.int64)
+    _check_lengths(arrays, keys)
+    x, labels = (_join([arrays[name] for name in names], names) for names in (keys[0::2], keys[1::2]))
+    return x, _flat_labels(labels, keys[1])
+
+
+def _choose_features(by_name: Mapping[str, Any]) -> tuple[str, ...]:
+    for key in ("x", "X"):
+        if key in by_name:
+            return (key,)
+    raise NoSamplesError(
+        f"The archive holds {', '.join(sorted(by_name))[:300] or 'nothing'}; no features `x`.",
+        hint="Save with numpy.savez(FILE, x=...).",
     )
 
 
