@@ -48,15 +48,17 @@ def prunes(**options: object) -> PruneOptions:
     return PruneOptions(method="prune", **options)
 
 
-def test_norms_are_relative_to_the_mean_of_their_layer():
+def test_norms_are_standard_scores_of_their_layer():
     network, kernel = two_layers(2), np.array([[3, 0], [-4, 1]], np.float32)
     weights = {**weights_of(network), "dense/kernel": kernel, "norm/gamma": np.array([-3, 1], np.float32)}
     channels = find_channels(network)
-    assert score_channels(channels, weights, "l2") == pytest.approx([5 / 3, 1 / 3])
-    assert score_channels(channels, weights, "l1") == pytest.approx([7 / 4, 1 / 4])
-    assert score_channels(channels, weights, "bn_gamma") == pytest.approx([1.5, 0.5])
+    for criterion in ("l1", "l2", "bn_gamma"):
+        assert score_channels(channels, weights, criterion) == pytest.approx([1, -1])
     scaled = {**weights, "dense/kernel": 100 * kernel}
     assert score_channels(channels, scaled, "l2") == pytest.approx(score_channels(channels, weights, "l2"))
+    swapped = {**weights, "dense/kernel": np.array([[2.5, 0], [2.5, 4]], np.float32)}
+    assert score_channels(channels, swapped, "l1") == pytest.approx([1, -1])
+    assert score_channels(channels, swapped, "l2") == pytest.approx([-1, 1])
 
 
 def test_a_channel_of_several_layers_scores_their_mean():
@@ -71,7 +73,16 @@ def test_a_channel_of_several_layers_scores_their_mean():
         "one/kernel": np.array([[1, 3]], np.float32),
         "other/kernel": np.array([[1, 0], [0, 1]], np.float32),
     }
-    assert score_channels(find_channels(network), weights, "l2") == pytest.approx([(0.5 + 1) / 2, (1.5 + 1) / 2])
+    assert score_channels(find_channels(network), weights, "l2") == pytest.approx([-0.5, 0.5])
+
+
+def test_channels_that_are_switched_off_go_first_in_whatever_layer_they_are():
+    network = convolutions(6, 6)
+    weights = weights_of(network)
+    weights["conv1/kernel"][..., :3] = 0
+    scores = score_channels(find_channels(network), weights, "l2")
+    assert sorted(np.argsort(scores)[:3]) == [0, 1, 2]
+    assert np.isfinite(scores[3:]).all()
 
 
 def test_gradients_score_the_square_of_the_change_they_foretell():

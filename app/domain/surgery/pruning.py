@@ -19,6 +19,8 @@ Criterion: TypeAlias = Literal["l1", "l2", "bn_gamma", "taylor"]
 Numbers: TypeAlias = NDArray[np.float64]
 # A layer keeps at least two channels, and a quarter of what it would keep if all layers lost the same share.
 LEAST_CHANNELS, LEAST_SHARE = 2, 0.25
+# A filter of less than this share of its layer's largest is one that training or an earlier step has switched off.
+DEAD = 1e-6
 # ONNX Runtime computes convolutions of images in blocks of so many channels: 17 cost it more than 24.
 BLOCK = 8
 _PRODUCING = ("kernel", "pointwise_kernel", "embeddings")
@@ -126,23 +128,34 @@ def _is_apart(own: Labels, channels: Channels) -> bool:
 
 
 def score_channels(channels: Channels, weights: Weights, criterion: Literal["l1", "l2", "bn_gamma"]) -> Numbers:
-    """Score channels by the size of the variables that produce (or scale) them, relative to their layer's mean.
+    """Score channels by the size of the variables that produce (or scale) them, in standard deviations of their layer.
 
-    l1 and l2 are norms of each filter (Li et al. 2017); bn_gamma is |gamma| (Liu et al. 2017). A channel that several
-    layers produce, such as one of a residual sum, scores the mean of its layers' scores.
+    l1 and l2 are norms of each filter (Li et al. 2017); bn_gamma is |gamma| (Liu et al. 2017). Filters of many weights
+    have norms that hardly differ: only as standard scores do layers compare. A channel that several layers produce, as
+    one of a residual sum, scores the mean of its layers' scores; one that all of them leave at zero scores -inf.
     """
-    total, count = np.zeros(channels.count), np.zeros(channels.count)
+    total, count, living = (np.zeros(channels.count) for _ in range(3))
     for name, axes in channels.axes.items():
         labels, variable = axes[-1], name.rpartition("/")[2]
         wanted = variable == "gamma" if criterion == "bn_gamma" else variable in _PRODUCING
         if not wanted or labels is None or name not in weights:
             continue
         size = _sizes(weights[name], order=2 if criterion == "l2" else 1)
-        relative = size / max(size.mean(), np.finfo(np.float64).tiny)
+        alive = size > DEAD * size.max(initial=0)
         removable = labels != KEPT
-        np.add.at(total, labels[removable], relative[removable])
+        np.add.at(total, labels[removable], _standard_scores(size, alive)[removable])
         np.add.at(count, labels[removable], 1)
-    return total / np.maximum(count, 1)
+        np.add.at(living, labels[removable], alive[removable])
+    return np.where(living == 0, -np.inf, total / np.maximum(count, 1))
+
+
+def _standard_scores(size: Numbers, alive: NDArray[np.bool_]) -> Numbers:
+    """Return how many standard deviations of the living sizes each size lies above their mean."""
+    if not alive.any():
+        return np.zeros_like(size)
+    deviation = max(float(size[alive].std()), 1e-9 * float(size.max()))
+    scores: Numbers = (size - size[alive].mean()) / deviation
+    return scores
 
 
 def _sizes(values: NDArray[Any], *, order: int) -> Numbers:
