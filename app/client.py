@@ -280,9 +280,14 @@ class Models:
         """Return everything that was measured on one version."""
         return self._connection.get(f"/v1/models/{name}/versions/{version}/report")
 
-    def set_alias(self, name: str, alias: str, version: int) -> Document:
-        """Point an alias at a version."""
-        return self._connection.request("PUT", f"/v1/models/{name}/aliases/{alias}", json={"version": version})
+    def compare(self, **asked: str | float | bool | Sequence[str] | None) -> Document:
+        """Return the leaderboard: `dataset`, `x` (one cost or several), `y`, `versions`, limits such as `max_bytes`."""
+        return self._connection.get("/v1/compare", asked)
+
+    def set_alias(self, name: str, alias: str, version: int, *, force: bool = False) -> Document:
+        """Point an alias at a version; raise VersionRejectedError for a rejected one, unless forced."""
+        body = {"version": version, "force": True} if force else {"version": version}
+        return self._connection.request("PUT", f"/v1/models/{name}/aliases/{alias}", json=body)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias."""

@@ -128,6 +128,11 @@ def with_interval(share: float | None, interval: Sequence[float] | None) -> str:
     return f"{percent(share)} [{percent(interval[0])}, {percent(interval[1])}]"
 
 
+def figure(value: float | None) -> str:
+    """Write a number with four digits, or nothing."""
+    return "" if value is None else f"{value:.4g}"
+
+
 def size(count: float) -> str:
     """Write a number of bytes with a unit."""
     for unit in ("B", "kB", "MB"):

@@ -17,6 +17,7 @@ from app.domain.errors import (
     ModelNotFoundError,
     UnavailableError,
     UnreachableError,
+    VersionRejectedError,
 )
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -111,6 +112,31 @@ def test_a_list_is_read_page_by_page() -> None:
         return httpx.Response(200, json={"jobs": [{"id": token or "a"}], "next_page_token": "" if token else "b"})
 
     assert [job["id"] for job in talking_to(pages).jobs.list(state="queued")] == ["a", "b"]
+
+
+def test_a_rejected_version_is_promoted_only_by_force() -> None:
+    bodies: list[dict[str, object]] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json={}) if bodies[-1].get("force") else problem(VersionRejectedError)
+
+    client = talking_to(note)
+    with pytest.raises(VersionRejectedError):
+        client.models.set_alias("digits-cnn", "champion", 3)
+    client.models.set_alias("digits-cnn", "champion", 3, force=True)
+    assert bodies == [{"version": 3}, {"version": 3, "force": True}]
+
+
+def test_a_comparison_names_several_costs_and_its_limits() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"query": request.url.params.multi_items()})
+
+    asked = talking_to(answer).models.compare(
+        x=["bytes", "latency"], max_bytes=1000, dataset=None, include_rejected=True
+    )
+    wanted = [("include_rejected", "true"), ("max_bytes", "1000"), ("x", "bytes"), ("x", "latency")]
+    assert sorted(map(tuple, asked["query"])) == wanted
 
 
 def test_events_resume_after_the_last_one_when_the_connection_breaks() -> None:

@@ -28,6 +28,8 @@ def exit_code(*arguments: str) -> int:
     ("kind", "code"),
     [
         (job_errors.TrainingDivergedError, 1),
+        (job_errors.MethodNotApplicableError, 2),
+        (errors.VersionRejectedError, 4),
         (errors.OutOfRangeError, 2),
         (errors.MalformedRequestError, 2),
         (errors.ModelNotFoundError, 3),
@@ -49,6 +51,8 @@ def test_an_error_has_the_exit_code_of_its_kind(kind: type[LeanfuseError], code:
     [
         ("jobs", "ls"),
         ("models", "show", "digits-cnn/3"),
+        ("models", "compare", "--limit", "max_bytes=1000"),
+        ("models", "promote", "digits-cnn/3", "champion"),
         ("datasets", "add", "digits"),
         ("predict", "digits-cnn", "--dataset", "digits"),
     ],
@@ -74,6 +78,7 @@ def test_a_service_that_is_not_there_ends_with_5_and_a_hint(
         ("up", "--port", "70000"),
         ("demo", "--dataset", "cifar10"),
         ("models", "show", "Not A Name", "--url", NOWHERE),
+        ("models", "compare", "--limit", "max_bytes", "--url", NOWHERE),
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,23 @@ def test_a_model_is_shown_by_name_version_or_alias(url: str, reference: str) -> 
     assert "verdict" in shown.stdout
 
 
+def test_models_are_compared_within_limits(url: str) -> None:
+    shown = leanfuse(url, "models", "compare", "--dataset", "digits", "--x", "bytes", "--limit", "max_bytes=1")
+    assert "front" in shown.stdout
+    assert "best within max_bytes=1" in shown.stdout
+    assert "nearest" in shown.stdout
+    board = json.loads(leanfuse(url, "models", "compare", "--limit", "min_accuracy=0.5", "--json").stdout)
+    assert board["best"]["name"] == "digits-mlp"
+    wrong = leanfuse(url, "models", "compare", "--limit", "max_byte=1")
+    assert (wrong.returncode, "max_bytes" in wrong.stderr) == (2, True)
+
+
+def test_a_version_is_promoted(url: str) -> None:
+    promoted = leanfuse(url, "models", "promote", "digits-mlp/1", "challenger", "--json")
+    assert json.loads(promoted.stdout)["aliases"] == ["challenger", "champion"]
+    assert "challenger" in leanfuse(url, "models", "promote", "digits-mlp", "challenger").stdout
+
+
 def test_a_finished_job_replays_its_events_as_json_lines(url: str) -> None:
     (job,) = json.loads(leanfuse(url, "jobs", "ls", "--json").stdout)
     lines = leanfuse(url, "jobs", "watch", job["id"], "--json").stdout.splitlines()
