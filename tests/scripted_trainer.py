@@ -51,6 +51,8 @@ def run(assignment: Assignment, context: Context) -> "Sequence[Product]":
     for role, versions in assignment.references.items():
         named = ", ".join(f"{version.name}/{version.version} seed {version.manifest.seed}" for version in versions)
         context.reporter.log(f"{role}: {named}")
+    if assignment.unlabelled is not None:
+        context.reporter.log(f"unlabelled: {assignment.unlabelled.name} {max(assignment.unlabelled.files)}")
     for step in range(first + 1, steps + 1):
         time.sleep(pause)
         state = np.sin(1.1 * state + step)

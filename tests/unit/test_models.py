@@ -16,3 +16,10 @@ def test_seed_data_and_code_protocol_do() -> None:
         recipe_digest(SPEC, "d" * 64, protocol=2),
     }
     assert len(digests) == 4
+
+
+def test_further_data_changes_the_recipe_and_none_leaves_it_as_it_was() -> None:
+    plain = recipe_digest(SPEC, "d" * 64, protocol=1)
+    assert recipe_digest(SPEC, "d" * 64, protocol=1, unlabelled=[]) == plain
+    digests = {recipe_digest(SPEC, "d" * 64, protocol=1, unlabelled=[digest * 64]) for digest in "ef"}
+    assert len(digests | {plain}) == 3

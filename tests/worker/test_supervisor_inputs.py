@@ -8,11 +8,16 @@ import pytest
 
 from app.db.base import new_id
 from app.db.jobs import Child, NewJob, submit
+from app.db.registering import NewVersion
 from app.db.session import Sessions
 from app.domain.jobs import Timing
+from app.domain.models import Link
 from app.domain.specs import job_spec_adapter
 from app.store.local import LocalStore
+from tests.factories import claim_job, file_ref, finish_job, train, version_manifest
+from tests.factories import submit_job as submit_new_job
 from tests.workers import add_blobs_dataset, read_events, read_job, script, submit_job, until, worker_settings
+from worker.staging import find_sources
 from worker.supervisor import Supervisor
 
 MLP = {"type": "mlp"}
@@ -82,3 +87,49 @@ def test_a_named_version_comes_under_its_role(
         job_id = submit(session, new_job(spec, dataset_id)).id
     assert [until(supervisor.run_one) for _ in range(2)] == ["succeeded"] * 2
     assert {"text": f"{role}: old/1 seed 7"} in read_events(sqlite_sessions, job_id, "log")
+
+
+def distillation(unlabelled: str) -> dict[str, Any]:
+    method = {"method": "distill", "teacher": "old/1", "student": MLP, "transfer": {"unlabelled": unlabelled}}
+    return {"kind": "optimize", "name": "new", "method": method}
+
+
+def test_the_unlabelled_data_set_is_laid_out_beside_the_jobs_own(
+    supervisor: Supervisor, sqlite_sessions: Sessions, dataset_id: str
+) -> None:
+    submit_job(sqlite_sessions, dataset_id, "old", seed=7, tags=script(steps=2))
+    with sqlite_sessions.begin() as session:
+        job_id = submit(session, new_job(distillation("blobs"), dataset_id)).id
+    assert [until(supervisor.run_one) for _ in range(2)] == ["succeeded"] * 2
+    assert {"text": "unlabelled: blobs train_y"} in read_events(sqlite_sessions, job_id, "log")
+
+
+def test_a_job_whose_unlabelled_data_set_is_gone_fails_and_says_so(
+    supervisor: Supervisor, sqlite_sessions: Sessions, dataset_id: str
+) -> None:
+    submit_job(sqlite_sessions, dataset_id, "old", seed=7, tags=script(steps=2))
+    with sqlite_sessions.begin() as session:
+        job_id = submit(session, new_job(distillation("gone"), dataset_id)).id
+    assert [until(supervisor.run_one) for _ in range(2)] == ["succeeded", "failed"]
+    error = read_job(sqlite_sessions, job_id).error
+    assert error is not None
+    assert error["type"] == "dataset-not-found"
+
+
+def test_members_of_an_ensemble_that_is_trained_again_are_handed_over_in_its_order(
+    sqlite_sessions: Sessions, dataset_id: str
+) -> None:
+    made = [train(sqlite_sessions, dataset_id, name=name)[1] for name in ("one", "two")]
+    links = [
+        Link(role="member", version_id=version, position=1 - place, weight=0.5) for place, version in enumerate(made)
+    ]
+    submit_new_job(sqlite_sessions, dataset_id, name="duo")
+    fused = version_manifest("duo", kind="ensemble", links=links, files={"model.onnx": file_ref("duo")})
+    finish_job(sqlite_sessions, claim_job(sqlite_sessions).lease, NewVersion("duo", fused))
+    for labels, members in (("out_of_fold", ["two", "one"]), ("teacher", [])):
+        method = {"method": "distill", "teacher": "duo/1", "student": MLP, "transfer": {"labels": labels}}
+        with sqlite_sessions.begin() as session:
+            submit(session, new_job({"kind": "optimize", "name": "new", "method": method}, dataset_id))
+        sources = find_sources(sqlite_sessions, claim_job(sqlite_sessions))
+        assert [source.row.name for source in sources.references["teacher"]] == ["duo"]
+        assert [source.row.name for source in sources.references.get("members", ())] == members

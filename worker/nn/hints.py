@@ -60,7 +60,7 @@ def with_hint(model: keras.Model, network: Network, layer: str, shapes: HintShap
         start = keras.initializers.GlorotUniform(seed_of(seed, PROJECTION))
         followed = keras.layers.Dense(shapes.teacher[-1], kernel_initializer=start, name=PROJECTION)(followed)
     answers = ops.concatenate([model.output, ops.reshape(followed, (-1, shapes.numbers))], axis=-1)
-    return keras.Model(model.inputs, answers, name="network.with_hint")
+    return keras.Model(model.inputs[0], answers, name="network.with_hint")
 
 
 def hinted(objective: Objective, *, outputs: int, targets: int, weight: float) -> Objective:
