@@ -123,7 +123,7 @@ def _product_codec(output: Path) -> Codec[Product]:
         kept = {
             "name_hint": product.name_hint,
             "kind": product.kind,
-            "directory": product.directory.name,
+            "directory": product.directory.relative_to(output).as_posix(),
             "manifest": product.manifest.model_dump(mode="json"),
             "comparisons": [asdict(comparison) for comparison in product.comparisons],
         }

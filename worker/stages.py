@@ -59,8 +59,7 @@ class Stages:
         outcome = work(
             StageReporter(self._reporter, self, stage), running if running is not None and running.is_dir() else None
         )
-        path.mkdir(parents=True)
-        codec.save(outcome, path)
+        self._keep(outcome, path, codec)
         self._count(stage)
         self._reporter.progress(self._done.steps, self._total)
         self._reporter.checkpoint(self.copy_finished, self._done.steps)
@@ -85,6 +84,15 @@ class Stages:
         """Put what finished stages keep into a checkpoint; files never change, so a link is as good as a copy."""
         if self._kept.is_dir():
             shutil.copytree(self._kept, directory / FINISHED, copy_function=_link_or_copy)
+
+    def _keep(self, outcome: Outcome, path: Path, codec: Codec[Outcome]) -> None:
+        """Save under another name first: what is there under the stage's own name is whole."""
+        partial = path.parent.parent / f"{FINISHED}.partial" / path.name
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        codec.save(outcome, partial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(path)
 
     def _count(self, stage: Stage) -> None:
         self._done = Stage("", self._done.epochs + stage.epochs, self._done.steps + stage.steps)

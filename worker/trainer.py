@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import os
 import queue
-import shutil
 import signal
 import sys
 import threading
@@ -105,6 +104,7 @@ class PipeReporter:
         self._checkpoint_seconds = checkpoint_seconds
         self._checkpoint_at = time.monotonic()
         self._checkpoint_cost = 0.0
+        self._checkpoints = 0
         self._progress_at = float("-inf")
 
     def progress(self, step: int, total_steps: int) -> None:
@@ -134,15 +134,15 @@ class PipeReporter:
     def checkpoint(self, write: Callable[[Path], None], step: int) -> None:
         """Write into a directory of another name, make it durable, then rename it and tell the supervisor."""
         began = time.monotonic()
-        final = self._directory / str(step)
-        if not final.exists():  # a drain may ask twice for the same step
-            partial = self._directory / f"{step}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write(partial)
-            seal(partial)
-            partial.rename(final)
-            _make_durable(self._directory)
+        # Not named by the step: short stages of a long method may end at the same one, with more to keep each time.
+        final = self._directory / f"{self._checkpoints:06}"
+        self._checkpoints += 1
+        partial = final.with_suffix(".partial")
+        partial.mkdir(parents=True)
+        write(partial)
+        seal(partial)
+        partial.rename(final)
+        _make_durable(self._directory)
         self._outbox.send(CheckpointWritten(step=step, path=final))
         self._checkpoint_at = time.monotonic()
         self._checkpoint_cost = self._checkpoint_at - began
