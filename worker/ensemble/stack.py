@@ -14,6 +14,7 @@ from app.domain.training_specs import TrainingSpec
 from app.serving.runtime import Engine, predict_rows
 from worker.assignment import Assignment, VersionInput
 from worker.context import Context, Reporter
+from worker.ensemble.folds import compare_by_folds
 from worker.ensemble.fusing import Fused, fused_product
 from worker.ensemble.members import answers_of, loss_of, registered_members
 from worker.ensemble.meta import FittedMeta, fit_classifier, fit_regression, fold_numbers
@@ -54,7 +55,7 @@ def fuse_stack(spec: EnsembleSpec, method: Stack, assignment: Assignment, contex
     fit = fit_classifier if data.classification else fit_regression
     meta = fit(held_out, data.y["train"], selection, data.y["selection"])
     context.reporter.log(f"{spec.name}: meta-learner with penalty {meta.strength:g}")
-    notes = _notes(method, meta, held_out, data)
+    notes = {**_notes(method, meta, held_out, data), "by_fold": compare_by_folds(held_out, folds, data)}
     return fused_product(Fused("stack", members, meta.learner, notes), assignment, data)
 
 
