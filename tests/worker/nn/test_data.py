@@ -1,7 +1,9 @@
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.nn import data
 from worker.nn.data import Plan
 
 plans = st.builds(
@@ -21,9 +23,9 @@ def test_every_epoch_visits_every_row_once_in_batches_of_nearly_equal_size(plan)
         assert max(sizes) - min(sizes) <= 1
 
 
-@given(plan=plans, data=st.data())
-def test_the_order_from_any_step_on_is_that_of_the_whole(plan, data):
-    step = data.draw(st.integers(0, plan.steps))
+@given(plan=plans, draws=st.data())
+def test_the_order_from_any_step_on_is_that_of_the_whole(plan, draws):
+    step = draws.draw(st.integers(0, plan.steps))
     whole, rest = list(plan.places(0)), list(plan.places(step))
     assert len(rest) == len(whole) - step
     assert all(np.array_equal(one, other) for one, other in zip(whole[step:], rest, strict=True))
@@ -34,3 +36,34 @@ def test_epochs_and_seeds_differ_in_order():
     assert not np.array_equal(first, second)
     first, second = (next(Plan(50, 10, 2, 1).places(step)) for step in (0, 5))
     assert not np.array_equal(first, second)
+
+
+@given(plan=plans)
+def test_within_a_batch_places_ascend_so_that_files_are_read_forwards(plan):
+    assert all((np.diff(places) > 0).all() for places in plan.places(0))
+
+
+@pytest.mark.parametrize("mapped_bytes", [0, 2**40])
+def test_rows_of_a_mapped_file_are_those_of_the_array_however_large_it_is(tmp_path, monkeypatch, mapped_bytes):
+    monkeypatch.setattr(data, "MAPPED_BYTES", mapped_bytes)
+    rows = np.random.default_rng(0).integers(0, 256, (3000, 7, 3)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", rows)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    places = np.random.default_rng(1).permutation(2000)[:1000]
+    for part in (slice(None), slice(500, None)):
+        found = data.read_rows(mapped[part], places)
+        assert np.array_equal(found, rows[part][places])
+        assert type(found) is np.ndarray
+
+
+@settings(deadline=None)  # the first call imports Keras
+@given(seconds_per_step=st.floats(1e-5, 3))
+def test_the_pace_grows_by_degrees_and_keeps_to_its_time(seconds_per_step):
+    from worker.nn.training import _Pace
+
+    pace = _Pace(0.25)
+    for _ in range(8):
+        before = pace.steps
+        pace.note(before, before * seconds_per_step)
+        assert 1 <= pace.steps <= 4 * before
+    assert pace.steps == 1 or pace.steps * seconds_per_step <= 0.25 * 1.001
