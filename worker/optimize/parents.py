@@ -35,8 +35,13 @@ def referred(assignment: Assignment, role: ReferenceRole, data: Data) -> Version
 
 
 def read_parent(assignment: Assignment, data: Data) -> Parent:
-    """Return the parent; raise MethodNotApplicableError when it is an ensemble, which has no network of its own."""
+    """Return the parent; raise MethodNotApplicableError when it is fused or quantized: it has no float network then."""
     version = referred(assignment, "parent", data)
+    if "network.json" not in version.files and version.manifest.kind == "single":
+        raise MethodNotApplicableError(
+            f"{version.name}/{version.version} is quantized: it has no float weights left to change.",
+            hint="Start from the version that it was made of.",
+        )
     if "network.json" not in version.files:
         raise MethodNotApplicableError(
             f"{version.name}/{version.version} is an ensemble, and has no layers of its own to rewrite.",

@@ -235,7 +235,7 @@ def download_artifact(
     file: str,
     if_none_match: IfNoneMatch = "",
 ) -> Response:
-    """Download a file of a version: `model.onnx`, `weights.safetensors`, `network.json`, `report.json`."""
+    """Download a file of a version: `model.onnx`, `model.packed`, `network.json`, `report.json` and others."""
     row = _in_view(wired, Reference(name, version))
     if file not in row.manifest.files:
         raise errors.NotFoundError(f"{name}/{version} has no file {file[:80]!r}.", hint=_known_files(row))
