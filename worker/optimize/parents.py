@@ -52,8 +52,8 @@ def read_parent(assignment: Assignment, data: Data) -> Parent:
 
 
 def label_of(version: VersionInput) -> str:
-    """Return a version as a reference."""
-    return f"{version.name}/{version.version}"
+    """Return a version as a reference; a chain's step, which is never registered, has a name alone."""
+    return f"{version.name}/{version.version}" if version.version else version.name
 
 
 def baseline_of(version: VersionInput, data: Data, *, role: str) -> Baseline:
