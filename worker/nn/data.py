@@ -14,8 +14,8 @@ from worker.nn.augmentation import augment, deviation_of, features_of, mix
 Array = NDArray[Any]
 # The pages of a mapped file beyond this size are given back to the system after so many rows, or they would fill the
 # memory: with every page that is read, the system maps up to 15 beside it.
-MAPPED_BYTES = 256 * 2**20
-MAPPED_ROWS = 256
+MAPPED_BYTES = 512 * 2**20
+MAPPED_ROWS = 512
 # No more than this is read ahead of the training, but at least one batch.
 CHUNK_BYTES = 16 * 2**20
 # Keeps the draws of the augmentation apart from those of the order: no training has so many epochs.
