@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-GENERATION = 50
 STARTUP_TRIALS = 10
 LOSSES = "losses.json"
 
@@ -56,11 +55,6 @@ class Study:
         self._asked = self._study.ask(self._distributions)
         return {pointer: _value(self._spec.space[pointer], found) for pointer, found in self._asked.params.items()}
 
-    def noted(self) -> dict[str, Any]:
-        """Return what the sampler keeps with the trial that was asked for last."""
-        attributes: dict[str, Any] = self._study.get_trials(deepcopy=False)[-1].system_attrs
-        return dict(attributes)
-
     def watch(self, reporter: Reporter, resume: Path | None) -> "Watcher":
         """Return a reporter that ends the trial that was asked for last when it falls behind; the first never does."""
         return Watcher(reporter, self._asked, epochs=self._spec.training.epochs, resume=resume)
@@ -84,7 +78,6 @@ class Study:
                 values=values,
                 params=parameters,
                 distributions=self._distributions,
-                system_attrs=trial.noted,
                 intermediate_values=dict(enumerate(trial.losses)),
             )
         )
@@ -150,23 +143,16 @@ class Watcher:
         self._reporter.checkpoint(write_both, step)
 
 
-def sampler_name(spec: SearchSpec) -> str:
-    """Choose the sampler by the number of trials.
-
-    TPE (Bergstra et al. 2011; for several objectives Ozaki et al. 2022) learns from every trial and finds a better
-    front from few; NSGA-II (Deb et al. 2002) evolves generations of 50, of which it needs ten to be worth its while,
-    but then holds a wide front of several objectives together.
-    """
-    return "nsga2" if len(spec.objectives) > 1 and spec.trials >= 10 * GENERATION else "tpe"
-
-
 def sampler_of(spec: SearchSpec, number: int) -> "optuna.samplers.BaseSampler":
-    """Return the sampler of one trial, seeded by the search's seed and the trial's number alone."""
+    """Return the sampler of one trial, seeded by the search's seed and the trial's number alone.
+
+    TPE (Bergstra et al. 2011; for several objectives Ozaki et al. 2022) learns from every trial and so finds a better
+    front from up to a thousand trials, the most that a spec may ask for, than NSGA-II (Deb et al. 2002), which evolves
+    generations of fifty; and it needs nothing but the trials themselves to go on after a stop.
+    """
     import optuna
 
     seed = int(np.random.SeedSequence((spec.seed, number)).generate_state(1)[0])
-    if sampler_name(spec) == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=GENERATION, seed=seed)
     return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
 
 

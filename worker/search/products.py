@@ -21,7 +21,6 @@ from worker.learning import Single, Trained, single_product
 from worker.nn.export import to_onnx
 from worker.package import Baseline, Product, compare_answers, simplest
 from worker.rows import Data
-from worker.search.asking import sampler_name
 from worker.search.trials import Trial, load_trained, row_of
 
 
@@ -95,7 +94,7 @@ def _notes(front: Front, trial: Trial, chosen: TrainSpec) -> dict[str, Any]:
             "objectives": list(front.spec.objectives),
             "trials": [member.number for member in front.members],
         },
-        "sampler": sampler_name(front.spec),
+        "sampler": "tpe",
     }
     return {**notes, "trials": table_of(front.trials, front.members)} if last else notes
 

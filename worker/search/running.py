@@ -35,7 +35,6 @@ class Asked:
 
     number: int
     point: dict[str, Any]
-    noted: dict[str, Any]
     latencies: Mapping[str, float]
 
 
@@ -79,7 +78,6 @@ class Trier:
             epochs=len(trained.history),
             losses=tuple(watcher.losses) if watcher else (),
             network=digest,
-            noted=asked.noted,
         )
         return Outcome(trial, trained)
 
@@ -105,5 +103,5 @@ class Trier:
 
 def _ended(asked: Asked, state: TrialState, reason: str, watcher: Watcher | None) -> Outcome:
     losses = tuple(watcher.losses) if watcher else ()
-    trial = Trial(asked.number, asked.point, state, reason=reason, epochs=len(losses), losses=losses, noted=asked.noted)
+    trial = Trial(asked.number, asked.point, state, reason=reason, epochs=len(losses), losses=losses)
     return Outcome(trial)

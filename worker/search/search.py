@@ -86,12 +86,12 @@ class _Search:
 
     def _tried(self, number: int, reporter: Reporter, resume: Path | None) -> Outcome:
         study = self.trier.study
-        point, noted = (study.ask(number), study.noted()) if number else (base_point(self.spec), {})
+        point = study.ask(number) if number else base_point(self.spec)
         twin = next((trial for trial in self.trials if _same(trial, point)), None)
         if twin is not None:
-            return Outcome(twin.repeated(number, noted))
+            return Outcome(twin.repeated(number))
         latencies = {trial.network: trial.figures["latency_ms"] for trial in self.trials if trial.state == "finished"}
-        return self.trier.attempt(Asked(number, point, noted, latencies), reporter, resume)
+        return self.trier.attempt(Asked(number, point, latencies), reporter, resume)
 
     def _drop_beaten(self) -> None:
         """Keep no weights of trials that some other beats: checkpoints would carry them to the end."""

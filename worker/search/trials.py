@@ -1,7 +1,7 @@
 """What a trial of a search came to, how it is kept, and which trials no other beats."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -24,8 +24,8 @@ class Trial:
     """Record one trial.
 
     `point` goes by JSON pointer; `figures` are those of the exported graph on the selection rows: selection_accuracy or
-    selection_rmse, latency_ms, bytes, macs, parameters. `losses` are what a pruner was shown, by epoch; `noted` is what
-    the sampler keeps with a trial; `network` is the network's digest.
+    selection_rmse, latency_ms, bytes, macs, parameters. `losses` are what a pruner was shown, by epoch; `network` is
+    the network's digest.
     """
 
     number: int
@@ -36,7 +36,6 @@ class Trial:
     epochs: int = 0
     losses: tuple[float, ...] = ()
     network: str = ""
-    noted: dict[str, Any] = field(default_factory=dict)
 
     def loss(self, objective: Objective) -> float:
         """Return what the objective wants low."""
@@ -45,10 +44,10 @@ class Trial:
             return self.figures["selection_rmse"] if accuracy is None else -accuracy
         return self.figures["latency_ms" if objective == "latency" else objective]
 
-    def repeated(self, number: int, noted: Mapping[str, Any]) -> "Trial":
+    def repeated(self, number: int) -> "Trial":
         """Return a later trial of the same point, which need not be trained again."""
         reason = f"the same point as trial {self.number}"
-        return replace(self, number=number, state="repeated", reason=reason, noted=dict(noted))
+        return replace(self, number=number, state="repeated", reason=reason)
 
 
 @dataclass(frozen=True)
