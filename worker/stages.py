@@ -55,6 +55,8 @@ class Stages:
             outcome = codec.load(path)
             self._count(stage)
             return outcome
+        if len(self._plan) > 1:
+            self._reporter.log(f"{name}: stage {list(self._plan).index(name) + 1} of {len(self._plan)}")
         running = self._resume / RUNNING / name if self._resume is not None else None
         outcome = work(
             StageReporter(self._reporter, self, stage), running if running is not None and running.is_dir() else None
@@ -83,7 +85,7 @@ class Stages:
     def copy_finished(self, directory: Path) -> None:
         """Put what finished stages keep into a checkpoint; files never change, so a link is as good as a copy."""
         if self._kept.is_dir():
-            shutil.copytree(self._kept, directory / FINISHED, copy_function=_link_or_copy)
+            shutil.copytree(self._kept, directory / FINISHED, copy_function=link_or_copy)
 
     def _keep(self, outcome: Outcome, path: Path, codec: Codec[Outcome]) -> None:
         """Save under another name first: what is there under the stage's own name is whole."""
@@ -147,7 +149,8 @@ class StageReporter:
         return self._stages.done.steps + min(round(step * self._scale), self._stage.steps)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """Put a file that never changes in a second place, at no cost where the file system can."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,7 +1,6 @@
 """What a teacher says about a whole transfer set: asked once, kept as files, used by the student in every epoch."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from worker.optimize.out_of_fold import FoldTeachers, fold_teachers
 from worker.optimize.teaching import entropy_of, mixed, pack, voice_of, weights_of
 from worker.optimize.transfer import TransferSet
 from worker.rows import Array, Data
-from worker.stages import Codec, Stage, Stages
+from worker.stages import Codec, Stage, Stages, link_or_copy
 
 LECTURE = "teacher"
 CHUNK_ROWS = 4096
@@ -137,7 +136,7 @@ def _entropy(path: Path, classes: int) -> float:
 
 def _keep(lecture: Lecture, directory: Path) -> None:
     for name in ("train.npy", "selection.npy"):
-        os.link(lecture.directory / name, directory / name)
+        link_or_copy(str(lecture.directory / name), str(directory / name))
     (directory / "entropy.json").write_bytes(canonical_json(lecture.entropy))
 
 

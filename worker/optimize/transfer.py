@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.datasets import ROW_SETS, RowSet
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.optimize_specs import Transfer
 from app.domain.training_specs import Augmentation
 from app.domain.transfer import check_same_rows
@@ -62,7 +64,9 @@ class _Unlabelled:
 def transfer_set(transfer: Transfer, augmentation: Augmentation, assignment: Assignment, data: Data) -> TransferSet:
     """Gather the rows that a transfer set is made of; what is more than the train rows is written to scratch."""
     train, copies = data.x["train"], transfer.augmented_copies
-    unlabelled = _usable_rows(assignment.unlabelled, data) if transfer.unlabelled else None
+    unlabelled = None
+    if transfer.unlabelled:
+        unlabelled = _usable_rows(assignment.unlabelled, data, unseen=transfer.labels == "out_of_fold")
     source = np.tile(np.arange(len(train)), 1 + copies)
     told: dict[str, Any] = {
         "rows": len(source) + (len(unlabelled.places) if unlabelled else 0),
@@ -123,21 +127,31 @@ def as_wide(rows: Array, like: Array) -> Array:
     return wide
 
 
-def _usable_rows(unlabelled: DatasetInput | None, data: Data) -> _Unlabelled:
-    """Leave out the rows that also stand in the selection or report set: on them nothing may be learned."""
+def _usable_rows(unlabelled: DatasetInput | None, data: Data, *, unseen: bool) -> _Unlabelled:
+    """Leave out the rows that also stand in the selection or report set: on them nothing may be learned.
+
+    `unseen` leaves out the train rows too, which the teacher that is asked about unlabelled rows has seen.
+    """
     if unlabelled is None:
         raise ValueError("the transfer set names unlabelled rows, and none were handed over")
     check_same_rows(data.dataset_schema, unlabelled.dataset_schema, unlabelled.name)
     x: Array = np.load(unlabelled.files["train_x"], mmap_mode="r", allow_pickle=False)
-    held_out = {bytes(row) for name in ("selection", "report") for row in np.asarray(data.hashes[name])}
-    hashes = _hashes(as_wide(rows, data.x["train"]) for rows in _chunks(x))
-    usable = np.array([value not in held_out for value in hashes], dtype=bool)
-    places = np.flatnonzero(usable)
+    known: dict[RowSet, set[bytes]] = {name: {row.tobytes() for row in data.hashes[name]} for name in ROW_SETS}
+    hashes = list(_hashes(as_wide(rows, data.x["train"]) for rows in _chunks(x)))
+    held_out = np.array([value in known["selection"] or value in known["report"] for value in hashes], dtype=bool)
+    seen = np.array([unseen and value in known["train"] for value in hashes], dtype=bool)
+    places = np.flatnonzero(~(held_out | seen))
+    if not len(places):
+        raise MethodNotApplicableError(
+            f"Every row of {unlabelled.name!r} also stands in a set of this data set, so none is left to teach on.",
+            hint="Name a data set with other rows.",
+        )
     told = {
         "dataset": unlabelled.name,
         "digest": unlabelled.digest,
         "rows": len(places),
-        "dropped_as_in_selection_or_report": len(x) - len(places),
+        "dropped_as_in_selection_or_report": int(held_out.sum()),
+        "dropped_as_seen_by_the_teacher": int(seen.sum()),
     }
     return _Unlabelled(x, places, told)
 

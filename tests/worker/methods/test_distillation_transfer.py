@@ -92,6 +92,9 @@ def test_no_row_of_the_selection_or_report_set_is_ever_taught(small, everything)
         data.x["report"]
     )
     assert len(taught) == 2 * ROWS + 40
+    unseen = transfer_set(Transfer(unlabelled="everything", labels="out_of_fold"), Augmentation(), assignment, data)
+    assert len(unseen.x) == ROWS + 40
+    assert unseen.told["unlabelled"]["dropped_as_seen_by_the_teacher"] == ROWS
     assert found.labelled == ROWS
     assert isinstance(found.x, np.memmap)
 
@@ -262,6 +265,12 @@ def test_a_teacher_without_a_recipe_cannot_teach_out_of_fold(taught, pair, membe
 def test_options_that_contradict_each_other_are_refused(taught, members, transfer, training, options, word):
     with pytest.raises(InvalidRequestError, match=word):
         taught(spec_of(transfer=transfer, training=training, **options), teacher=[members[0].version()])
+
+
+def test_rows_that_all_stand_in_the_report_set_are_refused(taught, members, small):
+    known = small.dataset.model_copy(update={"files": {"train_x": small.dataset.files["report_x"]}})
+    with pytest.raises(MethodNotApplicableError, match="none is left"):
+        taught(spec_of(transfer={"unlabelled": "known"}), known, teacher=[members[0].version()])
 
 
 def test_rows_of_another_shape_are_refused(taught, members, everything):
