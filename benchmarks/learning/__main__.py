@@ -69,13 +69,17 @@ def _run(client: Client, row: Row) -> dict[str, Any]:
         "metrics": report["metrics"],
         "claims": [claim.__dict__ for claim in claims],
         "verdict": report["verdict"]["summary"],
-        "steps": report.get("steps", []),
+        "steps": [_figures(step) for step in report["method"].get("steps", [])],
         "reused": job.get("reused") is not None,
         "seconds": round(time.monotonic() - started, 1),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "model_digest": report["model"]["sha256"],
     }
+
+
+def _figures(step: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in step.items() if name != "details"}
 
 
 def _report_against(client: Client, row: Row) -> Report | None:
