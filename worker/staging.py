@@ -1,5 +1,6 @@
 """Files of one attempt: what the trainer may read is laid out for it, what it made is checked and kept."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from app.db.session import Sessions, reading
 from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
 from app.domain.job_errors import BrokenProductError
-from app.domain.models import VersionManifest
+from app.domain.models import TRAIN_SPEC, VersionManifest
 from app.domain.optimize_specs import Distill
 from app.domain.specs import (
     JobSpec,
@@ -196,14 +197,15 @@ def _dataset_input(name: str, manifest: DatasetManifest, store: Store) -> Datase
 
 def _version_input(source: Source, store: Store) -> VersionInput:
     row = source.row
+    files = {name: store.fetch(reference.sha256) for name, reference in row.manifest.files.items()}
     return VersionInput(
         version_id=row.id,
         name=row.name,
         version=row.version,
         digest=row.digest,
         manifest=row.manifest,
-        files={name: store.fetch(reference.sha256) for name, reference in row.manifest.files.items()},
-        training_recipe=source.recipe,
+        files=files,
+        training_recipe=json.loads(files[TRAIN_SPEC].read_bytes()) if TRAIN_SPEC in files else source.recipe,
     )
 
 
