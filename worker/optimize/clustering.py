@@ -49,8 +49,10 @@ def find_codebook(
     centres = np.unique(used)
     if len(centres) > room:
         centres = _means(used, _k_means(used, room, seed))
-    codebook = np.unique(np.append(centres, 0 * values[:1]) if len(used) < len(values) else centres)
-    return codebook, _nearest(values, codebook)
+        # Opposite weights may have the mean 0, and would be taken for zeros from then on.
+        centres = np.unique(np.where(centres == 0, np.abs(used).min(), centres))
+    codebook = np.unique(np.append(centres, np.float32(0))) if len(used) < len(values) else centres
+    return codebook, _places_in(codebook, values)
 
 
 def _k_means(values: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float64]:
@@ -69,16 +71,18 @@ def _means(values: NDArray[np.float32], centres: NDArray[np.float64]) -> NDArray
     return np.asarray(sums[counts > 0] / counts[counts > 0], np.float32)
 
 
+def _places_in(codebook: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the place of the nearest value; zero is that of zeros alone, however near others are."""
+    others = np.flatnonzero(codebook)
+    places = np.full(len(values), np.searchsorted(codebook, 0))
+    used = values != 0
+    places[used] = others[_nearest(values[used], codebook[others])]
+    return places
+
+
 def _nearest(values: NDArray[Any], centres: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the place of the nearest centre; zeros are never taken for a value beside them."""
     middles = (centres[1:].astype(np.float64) + centres[:-1]) / 2
-    places = np.searchsorted(middles, values.astype(np.float64))
-    zero = np.flatnonzero(centres == 0)
-    if len(zero):
-        lost = (values != 0) & (places == zero[0])
-        beside = np.where(values < 0, places - 1, places + 1)
-        places = np.where(lost, np.clip(beside, 0, len(centres) - 1), places)
-    return np.asarray(places, np.intp)
+    return np.searchsorted(middles, values.astype(np.float64))
 
 
 def code_sizes(kernel: NDArray[np.float32]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from app.domain.job_errors import MethodNotApplicableError
+from app.domain.models import Link
 from app.domain.optimize_specs import Quantize
 from app.domain.specs import OptimizeSpec
 from app.serving.packed import is_packed_file, read_graph, write_graph
@@ -32,8 +33,9 @@ from worker.optimize.tidying import fold_batch_norms, tidy
 from worker.package import PARITY_ROWS, Draft, Product, finish
 from worker.rows import Array, Data
 
-# A channel that sums fewer products is no faster in int8, and its few weights save nothing.
+# A channel that sums fewer products is no faster in int8; it is left alone where its layer has few of the weights.
 _FEWEST_PRODUCTS = 32
+_SMALL_SHARE = 0.05
 _DAMAGE_ROWS = 512
 _CALIBRATION_STREAM = 35
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "MatMulInteger")
@@ -78,7 +80,6 @@ def _draft(
 ) -> Draft:
     """Keep the parent's counts: quantization changes how numbers are written, not how many there are."""
     metrics = parent.manifest.metrics
-    members = tuple(link for link in parent.manifest.links if link.role == "member")
     return Draft(
         directory=directory,
         kind=parent.manifest.kind,
@@ -91,10 +92,17 @@ def _draft(
         weights_bytes=0,
         parity=_difference(parent, directory, data),
         baselines=[baseline_of(parent, data, role="parent")],
-        links=(link_to(parent, "parent"), *members),
+        links=(link_to(parent, "parent"), *_members_of(parent)),
         notes=notes,
         max_drop=method.max_drop,
     )
+
+
+def _members_of(parent: VersionInput) -> tuple[Link, ...]:
+    """Return the links to the members whose own answers the graph gives; those of a serial fusion are only logits."""
+    if parent.manifest.method == "serial":
+        return ()
+    return tuple(link for link in parent.manifest.links if link.role == "member")
 
 
 def _read_float(parent: VersionInput) -> onnx.ModelProto:
@@ -121,13 +129,13 @@ def _quantize_statically(
     rows = calibration_rows(data, count=method.calibration_rows, seed=spec.seed)
     per_channel = not _holds_codebooks(parent)
     calibrated = calibrate(graph, rows, scratch, per_channel=per_channel)
-    chosen = [layer for layer in weighted_layers(graph) if _products(graph, layer) >= _FEWEST_PRODUCTS]
+    chosen = _worth_quantizing(graph)
     left = dict.fromkeys(
         (layer for layer in weighted_layers(graph) if layer not in chosen),
-        f"fewer than {_FEWEST_PRODUCTS} products a channel, which int8 makes no faster",
+        f"few weights, and fewer than {_FEWEST_PRODUCTS} products a channel, which int8 makes no faster",
     )
     if not chosen:
-        raise MethodNotApplicableError("No layer is large enough to gain by int8.", hint="Use the mode float16.")
+        raise MethodNotApplicableError("No layer multiplies by stored weights.", hint="Use the mode float16.")
     notes: dict[str, Any] = {
         "calibration": {"rows": len(rows), "from": "train", "seed": spec.seed},
         "scales": "per channel" if per_channel else "per kernel, so that few values stay few",
@@ -146,11 +154,19 @@ def calibration_rows(data: Data, *, count: int, seed: int) -> Array:
     return np.ascontiguousarray(data.x["train"][np.sort(places)], dtype=data.input_dtype)
 
 
-def _products(graph: onnx.ModelProto, layer: str) -> int:
-    """Count the products that a layer sums for one number of its answer."""
-    node = next(node for node in graph.graph.node if node.name == layer)
-    kernel = next(tensor for tensor in graph.graph.initializer if tensor.name == weighted_layers(graph)[layer])
-    return int(np.prod(kernel.dims[1:] if node.op_type == "Conv" else kernel.dims[-2:-1]))
+def _worth_quantizing(graph: onnx.ModelProto) -> list[str]:
+    """Return the layers that int8 makes faster, or of which it saves bytes that count."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.graph.initializer}
+    layers = weighted_layers(graph)
+    convolutions = {node.name for node in graph.graph.node if node.op_type == "Conv"}
+    total = sum(int(np.prod(shapes[kernel])) for kernel in layers.values())
+
+    def is_worth_it(layer: str) -> bool:
+        shape = shapes[layers[layer]]
+        products = int(np.prod(shape[1:] if layer in convolutions else shape[-2:-1]))
+        return products >= _FEWEST_PRODUCTS or int(np.prod(shape)) >= _SMALL_SHARE * total
+
+    return [layer for layer in layers if is_worth_it(layer)] or list(layers)
 
 
 def _fall_back(
