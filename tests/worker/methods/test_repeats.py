@@ -112,3 +112,28 @@ def test_differences_of_several_baselines_are_adjusted_for_their_number():
     told = summarize_runs(reports, first_seed=0)
     p_values = [found["p_value"] for found in told["comparisons"]]
     assert [found["adjusted_p_value"] for found in told["comparisons"]] == holm(p_values) != p_values
+
+
+def test_a_serial_ensemble_is_repeated_whole_and_its_first_members_registered(small):
+    training = {**TRAINING, "epochs": 1}
+    members = [{"architecture": TINY, "seed": seed} for seed in (0, 1)]
+    spec = {"kind": "ensemble", "name": "e", "training": training, "method": {"method": "serial", "members": members}}
+    job = small.run({**spec, "seeds": 2})
+    once = small.run(spec)
+    assert [product.name_hint for product in job.products] == [product.name_hint for product in once.products]
+    for own, alone in zip(job.products[:-1], once.products[:-1], strict=True):
+        assert own.manifest.files["weights.safetensors"] == alone.manifest.files["weights.safetensors"]
+    assert job.report["repeats"]["accuracy"]["values"][0] == once.accuracy
+    assert len(job.report["repeats"]["comparisons"]) == len(once.report["comparisons"]) == 2
+    assert "repeats" not in once.report
+
+
+def test_a_distillation_is_compared_with_its_teacher_over_all_seeds(small, alone):
+    method = {"method": "distill", "teacher": "tiny/1", "student": TINY, "max_drop": 100}
+    spec = {"kind": "optimize", "name": "student", "training": {**TRAINING, "epochs": 1}, "method": method, "seeds": 2}
+    told = small.run(spec, teacher=[alone[0].version()]).report["repeats"]
+    assert [found["against"] for found in told["comparisons"]] == [
+        "its teacher tiny/1",
+        "the same student trained on labels alone",
+    ]
+    assert told["passed_gate"] == 2
