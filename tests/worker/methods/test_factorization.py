@@ -141,13 +141,13 @@ def test_what_can_be_split_passes():
 
 def factorizing(**options: object) -> dict[str, object]:
     method = {"method": "factorize", "parent": "mlp", "max_drop": None, **options}
-    return {"kind": "optimize", "name": "low-rank", "method": method, "training": {**TRAINING, "epochs": 3}}
+    return {"kind": "optimize", "name": "low-rank", "method": method, "training": {**TRAINING, "epochs": 6}}
 
 
 def test_a_job_reports_the_rank_of_every_layer_and_both_sides_of_fine_tuning(workshop, dense):
     job = workshop.run(factorizing(energy=0.6), parent=[dense.version()])
     method = job.report["method"]
-    assert list(method["ranks"]) == ["dense1"]
+    assert 1 <= method["ranks"]["dense1"] < 32
     assert set(method["before_fine_tuning"]) == set(method["after_fine_tuning"])
     assert method["macs_after"] < method["macs_before"]
     assert job.product.manifest.metrics.parameters == method["parameters_after"] < method["parameters_before"]
