@@ -101,7 +101,10 @@ def result_reference(job: Mapping[str, Any]) -> str:
     result = job.get("result")
     if not result:
         return ""
-    return f"{result['name']}/{result['version']}" if isinstance(result, Mapping) else str(result)
+    if not isinstance(result, Mapping):
+        return str(result)
+    rejected = " (rejected)" if result.get("state") == "rejected" else ""
+    return f"{result['name']}/{result['version']}{rejected}"
 
 
 def progress_text(job: Mapping[str, Any]) -> str:

@@ -56,6 +56,7 @@ class JobRow:
     dataset: str
     result_name: str | None
     result_version: int | None
+    result_state: str | None
 
 
 @dataclass(frozen=True)
@@ -218,8 +219,9 @@ def _insert_child(session: Session, child: Child, parent: Job, twins: dict[str, 
         registering.take_over(session, job, twins[child.job.recipe_digest])
 
 
-def _rows() -> Select[Job, str, str | None, int | None]:
-    rows = select(Job, Dataset.name, Model.name, ModelVersion.version).join(Dataset, Dataset.id == Job.dataset_id)
+def _rows() -> Select[Job, str, str | None, int | None, str | None]:
+    rows = select(Job, Dataset.name, Model.name, ModelVersion.version, ModelVersion.state)
+    rows = rows.join(Dataset, Dataset.id == Job.dataset_id)
     rows = rows.outerjoin(ModelVersion, ModelVersion.id == Job.result_version_id)
     return rows.outerjoin(Model, Model.id == ModelVersion.model_id)
 

@@ -130,7 +130,12 @@ def test_waiting_ends_when_the_job_is_done(client: TestClient, registry: Registr
     answer = client.get(f"/v1/jobs/{job_id}", headers={"Prefer": "respond-async, wait=30"})
     timer.join()
     assert answer.json()["state"] == "succeeded"
-    assert answer.json()["result"] == {"name": "pets-mlp", "version": 1, "url": "/v1/models/pets-mlp/versions/1"}
+    assert answer.json()["result"] == {
+        "name": "pets-mlp",
+        "version": 1,
+        "state": "ready",
+        "url": "/v1/models/pets-mlp/versions/1",
+    }
     assert answer.headers["Preference-Applied"] == "wait=30"
 
 

@@ -73,6 +73,11 @@ def test_a_job_may_start_from_it_by_number(client: TestClient, registry: Registr
     assert problem["errors"][0]["pointer"] == "/method/teacher"
 
 
+def test_the_job_that_made_it_succeeds_and_says_so(client: TestClient) -> None:
+    job = client.get("/v1/jobs").json()["jobs"][0]
+    assert (job["state"], job["result"]["version"], job["result"]["state"]) == ("succeeded", 2, "rejected")
+
+
 def test_it_can_be_deleted(client: TestClient) -> None:
     assert client.delete("/v1/models/pets-cnn/versions/2").status_code == 204
     assert_problem(client.get("/v1/models/pets-cnn/versions/2"), 410, "model-deleted")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.cli.models import compared_row, state_of, told_best
+from app.cli.render import result_reference
 
 ENTRY: dict[str, Any] = {
     "name": "digits-int8",
@@ -39,6 +40,13 @@ def test_a_line_of_the_leaderboard_says_what_is_rejected_on_the_front_and_alike(
         "front",
         "digits-cnn/1",
     )
+
+
+def test_a_job_says_that_its_version_was_rejected() -> None:
+    result = {"name": "digits-int8", "version": 2, "state": "ready"}
+    assert result_reference({"result": result}) == "digits-int8/2"
+    assert result_reference({"result": {**result, "state": "rejected"}}) == "digits-int8/2 (rejected)"
+    assert result_reference({"result": None}) == ""
 
 
 def test_a_regression_is_shown_by_its_error() -> None:

@@ -66,10 +66,11 @@ class Progress(BaseModel):
 
 
 class VersionName(BaseModel):
-    """Name a version."""
+    """Name a version, and say in which state it is: `rejected` when it failed its gate."""
 
     name: str
     version: int
+    state: str
     url: str
 
 
@@ -252,7 +253,7 @@ def job_out(row: JobRow, waits_for: Sequence[DependencyRow] = ()) -> JobOut:
         done=job.state in TERMINAL_STATES,
         cancel_requested=job.cancel_requested_at is not None,
         progress=_progress(job.step, job.total_steps, job.state),
-        result=_version_name(row.result_name, row.result_version),
+        result=_version_name(row),
         error=job_problem(job.error, job.id) if job.error else None,
         attempts=job.attempts,
         parent_id=job.parent_id,
@@ -272,10 +273,11 @@ def _progress(step: int, total_steps: int | None, state: str) -> Progress:
     return Progress(step=step, total_steps=total_steps, fraction=fraction)
 
 
-def _version_name(name: str | None, version: int | None) -> VersionName | None:
-    if name is None or version is None:
+def _version_name(row: JobRow) -> VersionName | None:
+    name, version, state = row.result_name, row.result_version, row.result_state
+    if name is None or version is None or state is None:
         return None
-    return VersionName(name=name, version=version, url=f"/v1/models/{name}/versions/{version}")
+    return VersionName(name=name, version=version, state=state, url=f"/v1/models/{name}/versions/{version}")
 
 
 def job_problem(error: Mapping[str, Any], job_id: str) -> Problem:
