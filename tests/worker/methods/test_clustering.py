@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import numpy_helper
@@ -64,6 +64,7 @@ def sparse_coded(workshop, sparse):
     arrays.arrays(np.float32, st.integers(1, 300), elements=st.floats(-3, 3, width=32, allow_subnormal=False)),
     st.sampled_from([2, 3, 16, 256]),
 )
+@settings(deadline=None)  # the first call loads scikit-learn
 def test_a_codebook_has_few_values_and_zeros_keep_theirs(values, clusters):
     codebook, places = find_codebook(values, clusters=clusters, seed=0)
     found = codebook[places]
@@ -144,8 +145,8 @@ def test_a_quantized_codebook_stays_one_and_stays_packed(workshop, sparse_coded)
     kernels = stored(read_graph(job.product.directory / "model.packed"), 2)
     assert {str(kernel.dtype) for kernel in kernels} == {"int8"}
     assert all(len(np.unique(kernel)) <= FEW for kernel in kernels)
-    for before, kernel in zip(kernels_of(sparse_coded.product).values(), kernels, strict=True):
-        assert np.count_nonzero(kernel) == np.count_nonzero(before)
+    before = sorted(np.count_nonzero(kernel) for kernel in kernels_of(sparse_coded.product).values())
+    assert sorted(np.count_nonzero(kernel) for kernel in kernels) == before
 
 
 def test_a_packed_member_is_fused_and_the_fusion_packed(workshop, coded, sparse_coded):
