@@ -62,7 +62,7 @@ class AdamW(Value):
 
 
 class SGD(Value):
-    """Stochastic gradient descent with momentum; `weight_decay` is decoupled from the rate's schedule, as in AdamW."""
+    """Stochastic gradient descent with momentum; `weight_decay` is decoupled from the gradient, as in AdamW."""
 
     type: Literal["sgd"] = "sgd"
     learning_rate: LearningRate = 0.05
