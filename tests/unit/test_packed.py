@@ -41,12 +41,14 @@ def sparse_and_clustered(size: int, *, values: int = 16, used: float = 0.08) -> 
     return codebook[rng.choice(values, size, p=probabilities)]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KINDS).flatmap(lambda kind: arrays.arrays(kind, SMALL)))
 def test_every_tensor_comes_back_to_the_same_bit(array):
     graph = graph_of(array)
     assert unpack(pack(graph)) == graph
 
 
+@settings(deadline=None)
 @given(
     arrays.arrays(np.float32, st.integers(0, 900), elements=st.sampled_from([0.0, -0.0, 1.5, -2.25, 1e-40, np.nan])),
     st.integers(0, 600),
@@ -118,12 +120,14 @@ def test_a_packed_file_serves_as_the_plain_one_does(tmp_path):
 PACKED = pack(graph_of(sparse_and_clustered(600), np.arange(40, dtype=np.float32), np.eye(9, dtype=np.float32)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(PACKED) - 1))
 def test_a_shortened_file_is_refused(length):
     with pytest.raises(ArtifactCorruptedError):
         unpack(PACKED[:length])
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(PACKED) - 1), st.integers(1, 255))
 def test_a_changed_byte_is_noticed(place, change):
     damaged = PACKED[:place] + bytes([PACKED[place] ^ change]) + PACKED[place + 1 :]
@@ -132,7 +136,7 @@ def test_a_changed_byte_is_noticed(place, change):
 
 
 @given(st.lists(st.tuples(st.integers(9, len(PACKED) - 1), st.integers(0, 255)), min_size=1, max_size=4))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_what_was_changed_on_purpose_is_refused_or_read_but_never_breaks(changes):
     content = bytearray(PACKED)
     for place, value in changes:
@@ -143,6 +147,7 @@ def test_what_was_changed_on_purpose_is_refused_or_read_but_never_breaks(changes
     assert read is None or read.ByteSize() < 200_000
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(noise):
     with pytest.raises(ArtifactCorruptedError):
