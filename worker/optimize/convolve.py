@@ -30,16 +30,13 @@ from worker.stages import Stages
 def convolve_parent(
     spec: OptimizeSpec, method: Convolve, assignment: Assignment, context: Context, data: Data
 ) -> Product:
-    """Replace structure of the parent by cheaper convolution, and fine-tune on the labels and the parent's answers.
-
-    Where the parent's weights give no start, the report names what was distilled from it alone.
-    """
+    """Replace structure of the parent by cheaper convolution and fine-tune, or distil where weights are missing."""
     parent = read_parent(assignment, data)
     convolved = convolve(parent.network, parent.weights, to=method.to, width=method.width)
     traced = check(convolved.network, method="Convolving", parameters=assignment.limits.parameters)
     kept, new = carry_over(convolved.start, traced)
     start = start_of(convolved.network, data, kept)
-    rows, objective = lesson_rows("parent", spec, parent, data)
+    rows, objective = lesson_rows("parent" if new else "labels", spec, parent, data)
     keep_zeros = has_zeros(start)
     lesson = Lesson(convolved.network, rows, objective, spec.training, spec.seed, start, keep_zeros=keep_zeros)
     stages = Stages(context, [plan_stage("training", spec.training, len(data.y["train"]))])
@@ -72,5 +69,5 @@ def _notes(method: Convolve, parent: Parent, convolved: Convolved, new: list[str
         "macs_before": old.macs,
         "macs_after": now.macs,
         "started_at_random": new,
-        "learned_from": "the labels and the parent's probabilities",
+        "learned_from": "the labels and the parent's probabilities" if new else "the labels",
     }

@@ -87,10 +87,14 @@ def _to_separable(network: Network, weights: Weights, width: float) -> Convolved
 
 
 def _separable(layer: Conv1D | Conv2D, shape: Shape) -> bool:
-    """Say whether a depthwise and a pointwise convolution together are cheaper than the one that they replace."""
+    """Say whether a depthwise and a pointwise convolution together are cheaper than the one that they replace.
+
+    Over one channel they would be cheaper too, but then all filters are multiples of one: such a layer stays.
+    """
     window, channels = prod(_axes(layer.kernel_size)), shape[-1]
-    pointwise = channels // layer.groups * layer.filters
-    return window * channels + pointwise < window * pointwise
+    mixed = channels // layer.groups
+    pointwise = mixed * layer.filters
+    return mixed > 1 and window * channels + pointwise < window * pointwise
 
 
 def _axes(value: int | tuple[int, ...]) -> tuple[int, ...]:
