@@ -10,7 +10,7 @@ from app.db.endings import AttemptEnd, Lease
 from app.db.events import NewEvent
 from app.db.session import Sessions, reading
 from app.db.tables import Job, JobAttempt, JobEvent
-from app.domain.jobs import Timing
+from app.domain.jobs import PROTOCOL, Timing
 from tests.factories import (
     END,
     FAILED,
@@ -86,11 +86,11 @@ class TestClaim:
 
     def test_only_own_queues_and_known_protocols_are_served(self, sessions: Sessions, dataset_id: str) -> None:
         submit_job(sessions, dataset_id, queue="other")
-        submit_job(sessions, dataset_id, min_protocol=2)
+        submit_job(sessions, dataset_id, min_protocol=PROTOCOL + 1)
 
         assert claim(sessions, "worker-1", timing=TIMING) is None
         assert claim(sessions, "worker-1", timing=TIMING, queues=["other"]) is not None
-        assert claim(sessions, "worker-1", timing=TIMING, protocol=2) is not None
+        assert claim(sessions, "worker-1", timing=TIMING, protocol=PROTOCOL + 1) is not None
 
     def test_a_job_in_backoff_waits(self, sessions: Sessions, dataset_id: str) -> None:
         job_id = submit_job(sessions, dataset_id)
