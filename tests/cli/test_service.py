@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
-from app.cli.stack import free_port
+from app.cli.stack import free_port, wait_until_ready
 
 SPEC = {
     "kind": "train",
@@ -200,7 +199,7 @@ def _up(home: Path) -> tuple[subprocess.Popen[bytes], int]:
     assert _eventually(lambda: '"host_started"' in (home / "log").read_text(encoding="utf-8"), seconds=60)
     lines = (home / "log").read_text(encoding="utf-8").splitlines()
     started = next(json.loads(line) for line in lines if '"host_started"' in line)
-    assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+    wait_until_ready(f"http://127.0.0.1:{port}", process, log=home / "log")  # its worker may start before it listens
     return process, int(started["pid"])
 
 
