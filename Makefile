@@ -32,10 +32,10 @@ up: install ## serve on http://127.0.0.1:8000 until Ctrl-C
 test: install ## run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-reproduce: install ## measure published tables again through the API (about ten minutes)
+reproduce: install ## measure published tables again through the API (about a quarter of an hour)
 	@$(BIN)/python -m benchmarks.learning
 
-reproduce-long: install ## also the rows that take longer (about two hours on 2 cores)
+reproduce-long: install ## also the rows that take longer (more than an hour on 2 cores)
 	@$(BIN)/python -m benchmarks.learning --long
 
 check: install ## lint, types, import rules, spelling

@@ -1,6 +1,5 @@
 """Call the method that a spec names: as a job of its own, or as a step of a chain."""
 
-from app.domain.job_errors import MethodNotApplicableError
 from app.domain.optimize_specs import Chain, Cluster, Convolve, Distill, Factorize, Prune, Quantize, ShareWeights
 from app.domain.specs import OptimizeSpec
 from worker.assignment import Assignment
@@ -18,7 +17,7 @@ from worker.rows import Data
 
 
 def optimize_with(spec: OptimizeSpec, assignment: Assignment, context: Context, data: Data) -> Product:
-    """Do what an optimization asks for; raise MethodNotApplicableError when it cannot be done."""
+    """Do what an optimization asks for; the method raises MethodNotApplicableError when it cannot be done."""
     match spec.method:
         case ShareWeights() as method:
             return share_weights(spec, method, assignment, context, data)
@@ -36,5 +35,3 @@ def optimize_with(spec: OptimizeSpec, assignment: Assignment, context: Context, 
             return quantize(spec, method, assignment, context, data)
         case Chain() as method:
             return run_chain(spec, method, assignment, context, data, optimize=optimize_with)
-        case _:
-            raise MethodNotApplicableError(f"This worker does not know {spec.method.method}.")
