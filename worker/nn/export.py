@@ -77,13 +77,16 @@ def _tensor(name: str, kind: int, shape: tuple[int, ...]) -> onnx.ValueInfoProto
 def check_parity(model: "keras.Model", graph: onnx.ModelProto, rows: NDArray[Any], *, tolerance: float = 1e-4) -> float:
     """Return the largest difference between the Keras model and its graph on raw rows (rows, *shape).
 
+    The model must not have answered anything before: on a GPU it would go on in the arithmetic that it was compiled in.
     Probabilities are compared as they are, predictions in units of the largest one if that exceeds 1. Raise
     ExportMismatchError beyond the tolerance or where one of the two is not a number.
     """
     from worker.nn.architectures import predict
+    from worker.nn.exactness import full_float32
 
     engine = load_engine(graph.SerializeToString())
-    answers = predict(model, rows).astype(np.float64)
+    with full_float32():
+        answers = predict(model, rows).astype(np.float64)
     if "prediction" in engine.outputs:
         expected, scale = answers, max(1.0, float(np.abs(answers).max(initial=0)))
         found = predict_rows(engine, rows, "prediction")

@@ -228,6 +228,27 @@ def test_a_graph_that_differs_from_the_model_is_refused():
         check_parity(model, to_onnx(network, broken), rows)
 
 
+def test_parity_is_found_in_full_float32_whatever_a_training_computes_in(monkeypatch):
+    import tensorflow as tf
+
+    from worker.nn import architectures
+
+    network = network_of(ly.Dense(name="answer", units=3), shape=(4,))
+    weights = random_weights(network)
+    model = architectures.build_model(network, weights, seed=0)
+    rounded, predict = [], architectures.predict
+
+    def watched(*given: object) -> np.ndarray:
+        rounded.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return predict(*given)
+
+    monkeypatch.setattr(architectures, "predict", watched)
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    check_parity(model, to_onnx(network, weights), np.ones((2, 4), np.float32))
+    assert rounded == [False]
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_weights_of_another_network_are_refused():
     from worker.nn.architectures import build_model
 
