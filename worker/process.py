@@ -24,9 +24,12 @@ TRAINER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "worker.trainer")
 _TAIL_BYTES = 4096
 # Whatever else the host's environment holds, passwords and tokens above all, stays with the host.
 _PASSED_ON = frozenset(
-    {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "XLA_FLAGS"}
+    {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV"}
 )
-_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "TF_", "JAX_PLATFORM", "OMP_", "MALLOC_")
+_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "TF_", "JAX_PLATFORM", "XLA_", "OMP_", "MALLOC_")
+# TensorFlow and JAX would each take nearly all memory of a GPU at once, and nothing would be left for the warm trainer
+# beside the running one, nor for a second slot of the same device.
+_SHARED_DEVICE = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def trainer_environment(settings: Settings, *, slot: int = 0) -> dict[str, str]:
     }
     threads = str(settings.worker.threads_of_a_slot)
     defaults = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return defaults | kept | _fixed_environment(settings, slot)
+    return defaults | _SHARED_DEVICE | kept | _fixed_environment(settings, slot)
 
 
 def _fixed_environment(settings: Settings, slot: int) -> dict[str, str]:

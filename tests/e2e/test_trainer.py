@@ -59,3 +59,13 @@ def test_a_trainer_sees_no_credential(service: Service, monkeypatch: pytest.Monk
     seen = trainer_environment(service.settings)
     assert "secret" not in str(seen)
     assert [name for name in seen if name.startswith("LEANFUSE")] == ["LEANFUSE_SUPERVISOR_PID"]
+
+
+def test_a_trainer_leaves_memory_of_its_gpu_to_others_unless_told(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    seen = trainer_environment(service.settings)
+    assert seen["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert seen["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
