@@ -80,7 +80,8 @@ def _grouped(name: str, numbers: NDArray[np.intp], variable: keras.Variable) -> 
 
 
 def _chained(steps: list[Projection]) -> Projection:
-    def project(values: Tensor) -> Tensor:
+    def project(variable: Tensor) -> Tensor:
+        values = ops.convert_to_tensor(variable)  # JAX takes no variables for arrays
         for step in steps:
             values = step(values)
         return values
