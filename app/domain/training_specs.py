@@ -75,7 +75,7 @@ Optimizer: TypeAlias = Annotated[Adam | AdamW | SGD, Field(discriminator="type")
 
 
 class EarlyStopping(Value):
-    """Stop when the selection loss has not improved for `patience` epochs; the best epoch's weights are kept."""
+    """Stop when what is monitored has not improved by more than `minimum_delta` for `patience` epochs."""
 
     patience: Annotated[int, Field(ge=1, le=1000)] = 5
     minimum_delta: Annotated[float, Field(ge=0, le=100)] = 0.0
@@ -115,7 +115,11 @@ FITTING_AUGMENTATIONS: dict[Features, frozenset[str]] = {
 
 
 class TrainingSpec(Value):
-    """Say how a network is trained. The weights of the best epoch on the selection rows are kept."""
+    """Say how a network is trained. The weights of the best epoch on the selection rows are kept.
+
+    Best by `monitor`. A network that grows sure of itself makes its few mistakes dearer: its loss on rows that it has
+    not seen may rise for many epochs while ever more of them are right.
+    """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
@@ -123,6 +127,11 @@ class TrainingSpec(Value):
     schedule: Schedule = Field(default_factory=CosineSchedule)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     global_clipnorm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    monitor: Literal["accuracy", "loss"] | None = Field(
+        None,
+        description="What of the selection rows tells the best epoch. Default: accuracy, equal ones by the loss; "
+        "for a regression the loss.",
+    )
     early_stopping: EarlyStopping | None = None
     augmentation: Augmentation = Field(default_factory=Augmentation)
     class_weights: Literal["balanced"] | None = Field(
@@ -148,7 +157,11 @@ def check_training(training: TrainingSpec, schema: DatasetSchema, *, pointer: st
         detail = f"`{wrong[0]}` does not fit {schema.features} rows."
         place = FieldError(f"{pointer}/augmentation/{wrong[0]}", detail, ShapeMismatchError.slug)
         raise ShapeMismatchError(detail, hint=f"For them: {allowed}.", errors=[place])
-    only_classes = {"class_weights": training.class_weights, "label_smoothing": training.label_smoothing}
+    only_classes = {
+        "class_weights": training.class_weights,
+        "label_smoothing": training.label_smoothing,
+        "monitor": training.monitor == "accuracy",
+    }
     for name, value in only_classes.items():
         if value and schema.task == "regression":
             detail = f"`{name}` needs classes, and the data set is a regression."

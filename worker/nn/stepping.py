@@ -29,7 +29,7 @@ class Steps(Protocol):
         """Update once per batch; return `sums`, float64 (loss times rows, right answers), with the chunk's added."""
 
     def evaluate(self, x: Array, targets: Array, weights: Array | None) -> Figures:
-        """Return the mean loss, by weight, and the accuracy if there is one; nothing in the model changes."""
+        """Return the mean loss and the accuracy, if there is one, by weight; nothing in the model changes."""
 
 
 class Averages:
@@ -84,9 +84,10 @@ def computing_in(policy: str, model: keras.Model) -> Iterator[None]:
 
 
 def figures_of(sums: Mapping[str, float]) -> Figures:
-    """Turn sums over rows into means: `loss` by `weight`, `right` by `rows`."""
-    figures = {"loss": float(sums["loss"] / sums["weight"]) if sums["weight"] else 0.0}
-    return figures | ({"accuracy": float(sums["right"] / sums["rows"])} if "right" in sums else {})
+    """Turn sums over weighted rows into means, `loss` and, of the `right` answers, `accuracy`."""
+    names = {"loss": "loss", "right": "accuracy"}
+    weight = sums["weight"]
+    return {names[name]: float(value / weight) if weight else 0.0 for name, value in sums.items() if name in names}
 
 
 class KerasSteps:
@@ -135,7 +136,7 @@ def evaluate(
     model: keras.Model, x: Array, targets: Array, objective: Objective, *, weights: Array | None = None
 ) -> Figures:
     """Return the mean loss and, for a classification, the accuracy on raw rows, without changing the model."""
-    sums: dict[str, float] = {"weight": 0.0, "loss": 0.0, "rows": float(len(x))}
+    sums: dict[str, float] = {"weight": 0.0, "loss": 0.0}
     for places in evaluation_batches(len(x)):
         answers = ops.convert_to_tensor(predict(model, read_rows(x, places), batch_size=EVALUATION_ROWS))
         wanted = ops.convert_to_tensor(read_rows(targets, places).astype(np.float32))
@@ -143,8 +144,8 @@ def evaluate(
         sums["weight"] += weight.sum()
         sums["loss"] += float(weight @ ops.convert_to_numpy(objective.loss(wanted, answers)).astype(np.float64))
         if objective.correct:
-            right = float(ops.convert_to_numpy(objective.correct(wanted, answers)).sum())
-            sums["right"] = sums.get("right", 0.0) + right
+            right = ops.convert_to_numpy(objective.correct(wanted, answers)).astype(np.float64)
+            sums["right"] = sums.get("right", 0.0) + float(weight @ right)
     return figures_of(sums)
 
 

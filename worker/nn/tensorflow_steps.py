@@ -62,12 +62,13 @@ class TensorFlowSteps:
             scaled = optimizer.scale_loss(loss)
         optimizer.apply(tape.gradient(scaled, model.trainable_weights), model.trainable_weights)
         rows = tf.cast(tf.shape(x)[0], tf.float64)
-        return tf.stack([rows * tf.cast(loss, tf.float64), self._right(targets, answers)])
+        return tf.stack([rows * tf.cast(loss, tf.float64), tf.reduce_sum(self._right(targets, answers))])
 
     def _right(self, targets: tf.Tensor, answers: tf.Tensor) -> tf.Tensor:
+        """Return 1 for every row that is right, as numbers that add up exactly."""
         if self._objective.correct is None:
-            return tf.zeros((), tf.float64)
-        return tf.reduce_sum(tf.cast(self._objective.correct(targets, answers), tf.float64))
+            return tf.zeros((1,), tf.float64)
+        return tf.cast(self._objective.correct(targets, answers), tf.float64)
 
     def evaluate(self, x: Array, targets: Array, weights: Array | None) -> Figures:
         """Return the mean loss and accuracy."""
@@ -80,14 +81,14 @@ class TensorFlowSteps:
             total += _call(self._evaluate, given)
         loss, weight, right = total
         counted = {"right": right} if self._objective.correct else {}
-        return figures_of({"loss": loss, "weight": weight, "rows": len(x), **counted})
+        return figures_of({"loss": loss, "weight": weight, **counted})
 
     def _sums(self, x: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         answers = self._model(tf.cast(x, self._model.inputs[0].dtype), training=False)
         losses = tf.cast(weights * self._objective.loss(targets, answers), tf.float64)
-        return tf.stack(
-            [tf.reduce_sum(losses), tf.reduce_sum(tf.cast(weights, tf.float64)), self._right(targets, answers)]
-        )
+        weights = tf.cast(weights, tf.float64)
+        right = weights * self._right(targets, answers)
+        return tf.stack([tf.reduce_sum(part) for part in (losses, weights, right)])
 
 
 def _compiled(function: Callable[..., tf.Tensor], given: list[Array | None]) -> Callable[..., tf.Tensor]:

@@ -182,7 +182,8 @@ class _Course:
             self.state.history.append({"epoch": epoch, **figures})
             self._reporter.metric(epoch, figures)
             self._refuse_divergence(epoch, figures)
-            self._keep_the_best(figures.get("selection_loss"))
+            if "selection_loss" in figures:
+                self._keep_the_best(figures["selection_loss"], self._score(figures))
 
     def _selection_figures(self) -> dict[str, float]:
         rows = self._rows
@@ -199,15 +200,19 @@ class _Course:
                 hint="Lower the learning rate, or set global_clipnorm to 1.",
             )
 
-    def _keep_the_best(self, loss: float | None) -> None:
-        """Remember the weights of the lowest selection loss; stop after `patience` epochs without a gain."""
-        if loss is None:
-            return
+    def _score(self, figures: dict[str, float]) -> float:
+        """Return what is monitored, so that more is better."""
+        if self._training.monitor == "loss" or "selection_accuracy" not in figures:
+            return -figures["selection_loss"]
+        return figures["selection_accuracy"]
+
+    def _keep_the_best(self, loss: float, score: float) -> None:
+        """Remember the weights of the best score, equal ones by the loss; stop after `patience` epochs without gain."""
         state, stopping = self.state, self._training.early_stopping
-        if loss < state.best_loss:
-            state.best_loss, state.best_weights = loss, weights_of(self._model)
-        if loss < state.loss_to_beat - (stopping.minimum_delta if stopping else 0.0):
-            state.loss_to_beat, state.epochs_without_gain = loss, 0
+        if (score, -loss) > (state.best_score, -state.best_loss):
+            state.best_score, state.best_loss, state.best_weights = score, loss, weights_of(self._model)
+        if score > state.score_to_beat + (stopping.minimum_delta if stopping else 0.0):
+            state.score_to_beat, state.epochs_without_gain = score, 0
         else:
             state.epochs_without_gain += 1
         state.stopped_early = stopping is not None and state.epochs_without_gain >= stopping.patience
@@ -224,4 +229,8 @@ def _make_steps(
         from worker.nn.tensorflow_steps import TensorFlowSteps
 
         return TensorFlowSteps(model, optimizer, objective, training.precision, averages)
+    if keras.backend.backend() == "jax":
+        from worker.nn.jax_steps import JaxSteps
+
+        return JaxSteps(model, optimizer, objective, training.precision, averages)
     return KerasSteps(model, optimizer, objective, training.precision, averages)

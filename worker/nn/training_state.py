@@ -27,8 +27,9 @@ class TrainingState:
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    best_score: float = -inf
     best_loss: float = inf
-    loss_to_beat: float = inf
+    score_to_beat: float = -inf
     epochs_without_gain: int = 0
     best_weights: Arrays | None = None
     stopped_early: bool = False

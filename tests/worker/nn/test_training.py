@@ -129,25 +129,42 @@ def test_a_training_may_be_interrupted_twice(tmp_path):
     assert all(np.array_equal(weights[key], resumed[key]) for key in weights)
 
 
-def test_early_stopping_ends_the_training_and_keeps_the_best_epoch(tmp_path):
+def kept_figures(weights):
+    """Return loss and accuracy of trained weights on the selection rows."""
     from worker.nn.architectures import build_model
     from worker.nn.objectives import plain_objective
     from worker.nn.training import evaluate
 
-    training = TRAININGS["adam, cosine with warm-up, early stopping"]
+    rows, model = learnable_rows(), build_model(network(), weights, seed=0)
+    return evaluate(model, rows.selection_x, rows.selection_targets, plain_objective("classification"))
+
+
+def test_early_stopping_ends_the_training_and_keeps_the_best_epoch(tmp_path):
+    training = TRAININGS["adam, cosine with warm-up, early stopping"].model_copy(update={"monitor": "loss"})
     weights, history, reporter = train(tmp_path, training)
     losses = [epoch["selection_loss"] for epoch in history]
     assert len(history) < training.epochs
     assert min(losses[-2:]) > min(losses)
     assert len(reporter.steps) == len(history) * 6
-    rows = learnable_rows()
-    kept = evaluate(
-        build_model(network(), weights, seed=0),
-        rows.selection_x,
-        rows.selection_targets,
-        plain_objective("classification"),
-    )
-    assert kept["loss"] == pytest.approx(min(losses), abs=1e-5)
+    assert kept_figures(weights)["loss"] == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_the_epoch_of_most_right_answers_is_kept_and_among_equal_ones_that_of_the_lowest_loss(tmp_path):
+    weights, history, _ = train(tmp_path, LONG.model_copy(update={"epochs": 12}))
+    best = max(history, key=lambda epoch: (epoch["selection_accuracy"], -epoch["selection_loss"]))
+    least = min(history, key=lambda epoch: epoch["selection_loss"])
+    kept = kept_figures(weights)
+    assert best["epoch"] != least["epoch"], "the rows no longer tell the two apart"
+    assert kept["accuracy"] == pytest.approx(best["selection_accuracy"])
+    assert kept["loss"] == pytest.approx(best["selection_loss"], abs=1e-5)
+
+
+def test_early_stopping_waits_for_more_right_answers(tmp_path):
+    stopping = EarlyStopping(patience=2, minimum_delta=0.05)
+    _, history, _ = train(tmp_path, LONG.model_copy(update={"epochs": 30, "early_stopping": stopping}))
+    found = [epoch["selection_accuracy"] for epoch in history]
+    assert len(found) < 30
+    assert all(accuracy <= max(found[:-2]) + 0.05 for accuracy in found[-2:])
 
 
 def test_the_network_learns_and_every_epoch_is_reported(tmp_path):
