@@ -178,7 +178,7 @@ def _keep(answer: Answer, folder: Path, store: Store) -> Ingested:
     schema = answer.dataset_schema
     if schema is None:
         raise _failed("the reader gave no proper answer")
-    paths = {name: folder / f"{name}.npy" for name in file_names()}
+    paths = {name: folder / f"{name}.npy" for name in file_names(row_weights=schema.row_weights)}
     for name, path in paths.items():
         if not _is_as_described(path, name, schema):
             raise _failed("the reader's answer does not match what it wrote")
@@ -192,7 +192,12 @@ def _is_as_described(path: Path, name: str, schema: DatasetSchema) -> bool:
     rows = {str(key): count for key, count in schema.rows.items()}[set_name]
     columns = 1 if schema.task == "regression" else 0
     target = ("int64", (rows,)) if schema.task == "classification" else ("float32", (rows, columns))
-    expected = {"x": (schema.dtype, (rows, *schema.shape)), "y": target, "hash": ("uint8", (rows, 16))}[part]
+    expected = {
+        "x": (schema.dtype, (rows, *schema.shape)),
+        "y": target,
+        "hash": ("uint8", (rows, 16)),
+        "weight": ("float32", (rows,)),
+    }[part]
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -55,6 +55,11 @@ class IngestOptions(Value):
         default=None,
         description="CSV column or NPZ array: rows of one group (a speaker, a patient) never straddle two sets.",
     )
+    weight: ColumnName | None = Field(
+        default=None,
+        description="CSV column or NPZ array of numbers from 0 up: how much each row counts when something is learned. "
+        "It never becomes a feature.",
+    )
     order: ColumnName | None = Field(
         default=None,
         description="CSV column or NPZ array of times (numbers, or text that sorts, such as ISO 8601): "
@@ -118,7 +123,7 @@ class IngestOptions(Value):
 
 
 _ALWAYS = frozenset({"name", "builtin", "split", "seed"})
-_ARRAYS = _ALWAYS | {"features", "task", "classes", "group", "order", "text_bytes"}
+_ARRAYS = _ALWAYS | {"features", "task", "classes", "group", "weight", "order", "text_bytes"}
 _FOLDERS = _ALWAYS | {"classes", "report_pattern", "group_pattern"}
 _OPTIONS_OF: dict[Source, frozenset[str]] = {
     "builtin": _ALWAYS,
@@ -145,9 +150,11 @@ def check_options(options: IngestOptions, source: Source) -> None:
 
 
 def _check_unlabelled(given: set[str]) -> None:
-    for name in sorted(given & {"classes", "split", "group", "order", "part", "report_pattern", "group_pattern"}):
+    of_sets = {"classes", "split", "group", "order", "part", "report_pattern", "group_pattern"}
+    for name in sorted(given & (of_sets | {"weight"})):
+        why = "each of them weighs 1 in a transfer set" if name == "weight" else "all of them stand in the train set"
         raise InvalidRequestError(
-            f"The option `{name}` means nothing for rows without labels: all of them stand in the train set.",
+            f"The option `{name}` means nothing for rows without labels: {why}.",
             hint="Leave it out.",
             errors=[FieldError(f"/options/{name}", "not for unlabelled rows", "unknown-field")],
         )

@@ -11,6 +11,7 @@ from app.datasets.readers.csv import read_csv
 from app.datasets.readers.folders import read_zip
 from app.datasets.rows import Array, RawRows, Rows, gather
 from app.datasets.split import SET_NAMES, TRAIN, Assignment, assign_sets, hash_rows
+from app.datasets.weights import check_sets_weigh
 from app.datasets.write import arrange, describe, write_sets
 from app.domain.datasets import DatasetSchema
 
@@ -23,6 +24,8 @@ def parse(request: Request) -> Answer:
     rows = gather(_read(request), options)
     hashes = hash_rows(rows.x)
     assignment = _assign(rows, hashes, options)
+    if rows.weights is not None:
+        check_sets_weigh(rows.weights, assignment.sets)
     indices = arrange(rows, assignment.sets, options.seed)
     write_sets(rows, hashes, indices, request.output)
     return Answer(
@@ -74,5 +77,6 @@ def _describe_schema(rows: Rows, indices: Sequence[Array]) -> DatasetSchema:
             "rows": {name: len(chosen) for name, chosen in zip(SET_NAMES, indices, strict=True)},
             "sample_rate": rows.sample_rate,
             "columns": rows.columns,
+            "row_weights": rows.weights is not None,
         }
     )

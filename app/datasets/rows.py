@@ -8,6 +8,7 @@ import numpy as np
 
 from app.datasets.labels import encode_classes, encode_numbers, find_task
 from app.datasets.options import IngestOptions
+from app.datasets.weights import check_weights
 from app.domain.datasets import Features, Task
 from app.domain.errors import FieldError, ShapeMismatchError
 from app.domain.upload_errors import LengthMismatchError, NonFiniteValuesError, NoSamplesError
@@ -21,14 +22,15 @@ class RawRows:
     """Hold the rows of one file as they were read.
 
     `x` is an array (rows, ...), or, for rows of unequal length (text bytes, audio samples), one 1-D array per row.
-    `labels` are text, integers or floats as read, 0 where none are wanted; `official` marks rows of an official report
-    part; `places` says where row i stands in the file.
+    `labels` are text, integers or floats as read, 0 where none are wanted; `weights` are numbers as read; `official`
+    marks rows of an official report part; `places` says where row i stands in the file.
     """
 
     features: Features
     x: Array | Sequence[Array]
     labels: Array
     groups: Array | None = None
+    weights: Array | None = None
     order: Array | None = None
     official: Array | None = None
     classes: tuple[str, ...] | None = None
@@ -43,7 +45,7 @@ class Rows:
     """Hold all rows of a data set, ready to be split.
 
     `x` is (rows, *shape); `targets` are int64 (rows,) for a classification, float32 (rows, 1) for a regression and
-    (rows, 0) without labels.
+    (rows, 0) without labels; `weights` float32 (rows,), where rows have some.
     """
 
     features: Features
@@ -52,6 +54,7 @@ class Rows:
     targets: Array
     classes: tuple[str, ...]
     groups: Array | None
+    weights: Array | None
     order: Array | None
     official: Array
     columns: tuple[str, ...]
@@ -83,6 +86,7 @@ def gather(files: Sequence[RawRows], options: IngestOptions) -> Rows:
         targets=targets,
         classes=classes,
         groups=_optional([file.groups for file in files]),
+        weights=_weights(files, options, places, notes),
         order=_optional([file.order for file in files]),
         official=_official(files),
         columns=first.columns,
@@ -182,6 +186,17 @@ def _join(arrays: Sequence[Array]) -> Array:
 def _optional(arrays: Sequence[Array | None]) -> Array | None:
     given = [array for array in arrays if array is not None]
     return _join(given) if given else None
+
+
+def _weights(files: Sequence[RawRows], options: IngestOptions, places: Sequence[str], notes: list[str]) -> Array | None:
+    given = _optional([file.weights for file in files])
+    if given is None:
+        return None
+    weights = check_weights(given, places, name=options.weight or "weight")
+    idle = len(weights) - np.count_nonzero(weights)
+    if idle:
+        notes.append(f"{idle} of {len(weights)} rows have the weight 0: nothing is learned from them.")
+    return weights
 
 
 def _official(files: Sequence[RawRows]) -> Array:

@@ -12,9 +12,10 @@ from app.domain.datasets import Statistics
 CHUNK_ROWS = 4096
 
 
-def file_names() -> tuple[str, ...]:
-    """Return the names of a data set's files: train_x, train_y, train_hash, selection_x and so on."""
-    return tuple(f"{name}_{part}" for name in SET_NAMES for part in ("x", "y", "hash"))
+def file_names(*, row_weights: bool) -> tuple[str, ...]:
+    """Return the names of a data set's files: train_x, train_y, train_hash, perhaps train_weight, selection_x etc."""
+    parts = ("x", "y", "hash", *(["weight"] if row_weights else []))
+    return tuple(f"{name}_{part}" for name in SET_NAMES for part in parts)
 
 
 def arrange(rows: Rows, sets: Array, seed: int) -> list[Array]:
@@ -36,10 +37,11 @@ def arrange(rows: Rows, sets: Array, seed: int) -> list[Array]:
 
 
 def write_sets(rows: Rows, hashes: Array, indices: list[Array], folder: Path) -> None:
-    """Write `{set}_{x,y,hash}.npy` for each set: C order, little-endian, no pickle."""
+    """Write `{set}_{x,y,hash}.npy`, and `{set}_weight.npy` of rows with weights: C order, little-endian, no pickle."""
     for name, chosen in zip(SET_NAMES, indices, strict=True):
-        for part, values in (("x", rows.x), ("y", rows.targets), ("hash", hashes)):
-            _write_npy(folder / f"{name}_{part}.npy", values, chosen)
+        for part, values in (("x", rows.x), ("y", rows.targets), ("hash", hashes), ("weight", rows.weights)):
+            if values is not None:
+                _write_npy(folder / f"{name}_{part}.npy", values, chosen)
 
 
 def describe(x: Array, train: Array) -> Statistics:

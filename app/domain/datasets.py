@@ -31,7 +31,8 @@ class DatasetSchema(Value):
 
     `shape` is that of one row: image (height, width, channels) uint8; signal (steps, channels) float32, or int16 with
     `sample_rate` when it came from WAV; text (bytes,) uint8, UTF-8 padded with 0; table (columns,) float32. Rows
-    without labels (the task `unlabelled`) all stand in the train set, beside targets of no columns.
+    without labels (the task `unlabelled`) all stand in the train set, beside targets of no columns. `row_weights` says
+    that every row has a weight, by which it counts when something is learned.
     """
 
     # Not strict: tuples arrive as lists when read in Python mode.
@@ -45,6 +46,8 @@ class DatasetSchema(Value):
     rows: dict[RowSet, int]
     sample_rate: int | None = None
     columns: tuple[str, ...] = ()
+    # Left out where it is false, so that data sets without weights keep the digest that they had before there were any.
+    row_weights: bool = Field(default=False, exclude_if=lambda given: not given)
 
     @property
     def outputs(self) -> int:
@@ -65,6 +68,7 @@ class DatasetManifest(BaseModel):
     """Name every file of a data set: `{train,selection,report}_{x,y,hash}`, each a plain .npy in C order.
 
     `*_hash` holds blake2b-128 of each row's feature bytes, uint8 (rows, 16): the proof that the sets are disjoint.
+    With `row_weights` there is also `*_weight`, float32 (rows,), as it was given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -92,6 +92,13 @@ class LabelOutOfRangeError(UnreadableFileError):
     title = "A label is out of range"
 
 
+class WeightOutOfRangeError(UnreadableFileError):
+    """A row weight is below 0, or all of a set are 0."""
+
+    slug = "weight-out-of-range"
+    title = "A row weight is out of range"
+
+
 class NonFiniteValuesError(UnreadableFileError):
     """A value is NaN or infinite; `errors` names the first ten."""
 

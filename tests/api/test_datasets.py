@@ -42,6 +42,30 @@ def test_a_csv_is_uploaded_with_options(client: TestClient) -> None:
     assert client.get("/v1/datasets").json()["datasets"][0]["name"] == "mine"
 
 
+def test_row_weights_show_in_the_schema_and_beside_the_rows(client: TestClient) -> None:
+    lines = [f"{row},{row % 3},{'ab'[row % 2]}" for row in range(40)]
+    answer = upload(client, "\n".join(["a,sure,label", *lines]).encode(), "mine.csv", weight="sure")
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["notes"][0].startswith("14 of 40 rows have the weight 0")
+    shown = client.get("/v1/datasets/mine").json()["schema"]
+    assert (shown["row_weights"], shown["columns"]) == (True, ["a"])
+    rows = client.get("/v1/datasets/mine/rows?set=train&offset=3&limit=9").json()["rows"]
+    assert [row["weight"] for row in rows] == [row["x"][0] % 3 for row in rows]
+    assert upload(client, CSV.encode(), "mine.csv", name="plain").status_code == 201
+    assert "row_weights" not in client.get("/v1/datasets/plain").json()["schema"]
+    assert client.get("/v1/datasets/plain/rows?limit=1").json()["rows"][0]["weight"] is None
+
+
+def test_a_wrong_row_weight_is_a_problem_with_its_line(refusing: TestClient) -> None:
+    answer = upload(refusing, b"a,sure,label\n1,1,x\n2,-1,y\n", "a.csv", weight="sure")
+    problem = assert_problem(answer, 422, "weight-out-of-range")
+    assert "-1 at line 3 in `sure` is below 0" in problem["detail"]
+    assert "from 0 to 3.4e38" in problem["hint"]
+    assert problem["errors"][0]["detail"] == "line 3, `sure`"
+    unlabelled = upload(refusing, b"a,sure\n1,1\n2,1\n", "a.csv", weight="sure", task="unlabelled")
+    assert assert_problem(unlabelled, 422, "invalid-request")["errors"][0]["pointer"] == "/options/weight"
+
+
 def test_a_name_belongs_to_one_content(client: TestClient) -> None:
     assert upload(client, CSV.encode(), "mine.csv").status_code == 201
     assert_problem(upload(client, CSV.replace("39,78", "39,79").encode(), "mine.csv"), 409, "already-exists")

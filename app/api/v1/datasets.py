@@ -35,7 +35,10 @@ _MOST_NUMBERS = 2_000_000
 _options: TypeAdapter[IngestOptions] = TypeAdapter(IngestOptions)
 # These options are text; all others are JSON.
 _TEXT_OPTIONS = frozenset(
-    ["name", "builtin", "features", "task", "target", "group", "order", "part", "report_pattern", "group_pattern"]
+    [
+        *("name", "builtin", "features", "task", "target", "group", "weight", "order", "part"),
+        *("report_pattern", "group_pattern"),
+    ]
 )
 _FILE = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
@@ -224,6 +227,7 @@ def get_dataset_rows(
         manifest = DatasetManifest.model_validate(_find(datasets.find_dataset(session, name), name).manifest)
     schema = manifest.dataset_schema
     inputs, targets = (wired.arrays.array(manifest.files[f"{row_set}_{part}"]) for part in "xy")
+    weights = wired.arrays.array(manifest.files[f"{row_set}_weight"]) if schema.row_weights else None
     chosen = slice(offset, offset + min(limit, max(1, _MOST_NUMBERS // max(1, inputs[:1].size))))
     is_class = schema.task == "classification"
     rows = [
@@ -232,6 +236,7 @@ def get_dataset_rows(
             x=bytes(x).rstrip(b"\0").decode("utf-8", "replace") if schema.features == "text" else x.tolist(),
             y=int(y) if is_class else float(y[0]) if y.size else None,
             label=schema.classes[int(y)] if is_class else None,
+            weight=None if weights is None else float(weights[offset + index]),
         )
         for index, (x, y) in enumerate(zip(inputs[chosen], targets[chosen], strict=True))
     ]

@@ -45,6 +45,7 @@ class DatasetRow(BaseModel):
     x: Any = Field(description="Numbers nested as the schema's shape, or text.")
     y: float | int | None = Field(None, description="null for a row without a label.")
     label: str | None = Field(None, description="Name of the class.")
+    weight: float | None = Field(None, description="How much the row counts in training; null where all count alike.")
 
 
 class DatasetRows(BaseModel):

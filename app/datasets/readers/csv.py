@@ -32,6 +32,7 @@ class _Roles(NamedTuple):
     group: int | None
     order: int | None
     part: int | None
+    weight: int | None
 
 
 def read_csv(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
@@ -54,6 +55,7 @@ def read_csv(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
         x=x,
         labels=_labels(table, roles),
         groups=np.array(table.extra[roles.group]) if roles.group is not None else None,
+        weights=_weights(table, roles, header) if roles.weight is not None else None,
         order=_typed_order(table.extra[roles.order]) if roles.order is not None else None,
         official=_official(table, roles, header) if roles.part is not None else None,
         columns=tuple(header[index] for index in roles.features) if features == "table" else (),
@@ -139,14 +141,26 @@ def _find_roles(header: list[str], options: IngestOptions) -> _Roles:
             hint="Set `target` to the column to predict." + (" Is the delimiter a comma?" if len(header) == 1 else ""),
             errors=[FieldError("/options/target", "missing", "missing")],
         )
-    special = [_index(header, name) for name in (target, options.group, options.order, options.part)]
+    special = [_index(header, name) for name in (target, options.group, options.order, options.part, options.weight)]
     chosen = options.columns or [name for index, name in enumerate(header) if index not in special]
     features = [index for index in (_index(header, name) for name in chosen) if index is not None]
     if not features:
         raise NoSamplesError("No column is left for the features.", hint="Send at least one column besides the target.")
     if special[0] in features:
         raise InvalidRequestError(f"{target!r} is the target and a feature.", hint="Leave it out of `columns`.")
+    _check_weight(special[-1], [special[0], *features], options)
     return _Roles(features, special[0] if labelled else None, *special[1:])
+
+
+def _check_weight(weight: int | None, taken: Sequence[int | None], options: IngestOptions) -> None:
+    """Refuse a weight that would also be answered or learned from."""
+    if weight is not None and weight in taken:
+        what = "the target" if weight == taken[0] else "a feature"
+        raise InvalidRequestError(
+            f"{options.weight!r} is the row weight and {what}.",
+            hint="Name another column, or leave it out of `columns`.",
+            errors=[FieldError("/options/weight", f"also {what}", InvalidRequestError.slug)],
+        )
 
 
 def _index(header: list[str], name: str | None) -> int | None:
@@ -255,6 +269,16 @@ def _typed_labels(labels: list[str]) -> Array:
 
 def _typed_order(order: list[str]) -> Array:
     return np.array(order, dtype=np.float64) if all(map(_NUMBER.fullmatch, order)) else np.array(order)
+
+
+def _weights(table: _Table, roles: _Roles, header: list[str]) -> Array:
+    """Return the weights as numbers; what is not finite or below 0 is reported once all files are read."""
+    column = roles.weight or 0
+    for line, cell in zip(table.lines, table.extra[column], strict=True):
+        if not (_NUMBER.fullmatch(cell) or _NOT_FINITE.fullmatch(cell)):
+            hint = "Row weights are numbers from 0 to 3.4e38; write 0 for a row that is to teach nothing."
+            raise invalid_csv(f"{cell[:80]!r} is not a number", line=line, column=header[column], hint=hint)
+    return np.array([float(cell) for cell in table.extra[column]])
 
 
 def _official(table: _Table, roles: _Roles, header: list[str]) -> Array:

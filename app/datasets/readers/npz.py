@@ -34,11 +34,12 @@ _KEYS = (  # features and labels, then those of an official report part
 def read_npz(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
     """Read `x` and `y`, or `train_x train_y test_x test_y` (an official split), and the arrays that options name."""
     check_options(options, "NPZ")
-    wanted = [name for name in (options.group, options.order, "classes") if name is not None]
+    wanted = [name for name in (options.group, options.weight, options.order, "classes") if name is not None]
     with open_archive(path, limits, most_members=limits.arrays) as (archive, members):
         by_name = {member.filename.removesuffix(".npy"): member for member in members}
         keys = _choose_features(by_name) if options.task == "unlabelled" else _choose_keys(by_name)
         arrays = {name: _read_array(archive, by_name[name]) for name in (*keys, *wanted) if name in by_name}
+    _check_weight(options.weight, arrays, keys)
     x, labels = _features_and_labels(arrays, keys)
     features = options.features or find_features(x)
     return RawRows(
@@ -46,6 +47,7 @@ def read_npz(path: Path, options: IngestOptions, limits: Limits) -> RawRows:
         x=shape_rows(x, features),
         labels=labels,
         groups=_one_per_row(arrays, options.group, len(x)),
+        weights=_one_per_row(arrays, options.weight, len(x)),
         order=_one_per_row(arrays, options.order, len(x)),
         official=np.arange(len(x)) >= len(arrays[keys[0]]) if len(keys) == 4 else None,
         classes=tuple(str(name) for name in arrays["classes"].reshape(-1)) if "classes" in arrays else None,
@@ -161,15 +163,37 @@ def _flat_labels(labels: Array, name: str) -> Array:
     return flat.astype(np.int64) if flat.dtype.kind == "b" else flat
 
 
+def _check_weight(name: str | None, arrays: Mapping[str, Array], keys: tuple[str, ...]) -> None:
+    """Refuse weights that are features or labels, or no numbers."""
+    if name is None:
+        return
+    if name in keys:
+        raise InvalidRequestError(
+            f"`{name}` holds the features or labels, so it cannot hold the row weights too.",
+            hint="Save the weights as an array of their own beside x and y.",
+            errors=[FieldError("/options/weight", name, InvalidRequestError.slug)],
+        )
+    if name in arrays and arrays[name].dtype.kind not in "biuf":
+        raise UnsupportedDtypeError(
+            f"The row weights `{name}` have the type {arrays[name].dtype}; numbers are expected.",
+            hint="Save one number from 0 to 3.4e38 per row.",
+            errors=[FieldError("/file", name, "unsupported-dtype")],
+        )
+
+
 def _one_per_row(arrays: Mapping[str, Array], name: str | None, rows: int) -> Array | None:
     if name is None:
         return None
     if name not in arrays:
         raise InvalidRequestError(
-            f"The options name an array `{name}` that the archive does not hold.", hint="Save it beside x and y."
+            f"The options name an array `{name}` that the archive does not hold.",
+            hint="Save it beside x and y.",
+            errors=[FieldError("/options", name, "missing")],
         )
     if arrays[name].shape != (rows,):
         raise LengthMismatchError(
-            f"`{name}` has the shape {arrays[name].shape}; x has {rows} rows.", hint="Give one value per row."
+            f"`{name}` has the shape {arrays[name].shape}; x has {rows} rows.",
+            hint="Give one value per row.",
+            errors=[FieldError("/file", name, "length-mismatch")],
         )
     return arrays[name]
