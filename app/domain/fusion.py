@@ -1,7 +1,8 @@
 """The arithmetic of fusion: members' answers become one answer, and say how far they agree.
 
 Members' answers are arrays of shape (members, rows, outputs): probabilities, logits, or predictions of a regression
-(outputs = 1). Nothing here knows a model, a file or a framework.
+(outputs = 1). `row_weights` (rows,), of any scale, say how much each row counts; None means that all count alike.
+Nothing here knows a model, a file or a framework.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
 Floats: TypeAlias = NDArray[np.float64]
 Labels: TypeAlias = NDArray[np.integer]
 Loss: TypeAlias = Callable[[Floats], float]
+Weights: TypeAlias = NDArray[np.floating] | None
 
 SMALLEST_PROBABILITY = 1e-12
 PRIOR_ROWS = 30.0
@@ -32,15 +34,16 @@ def log_probabilities(probabilities: Floats) -> Floats:
     return np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0))
 
 
-def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
+def negative_log_likelihood(probabilities: Floats, labels: Labels, *, row_weights: Weights = None) -> float:
     """Return the mean of -log p[label] in nats, for probabilities (rows, classes)."""
-    picked = np.take_along_axis(probabilities, labels[:, None], axis=-1)
-    return float(-log_probabilities(picked).mean())
+    picked = np.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+    return float(-np.average(log_probabilities(picked), weights=row_weights))
 
 
-def mean_squared_error(predictions: Floats, targets: Floats) -> float:
-    """Return the mean squared difference of predictions and targets of equal shape."""
-    return float(np.square(predictions - targets).mean())
+def mean_squared_error(predictions: Floats, targets: Floats, *, row_weights: Weights = None) -> float:
+    """Return the mean squared difference of predictions and targets of equal shape, rows first."""
+    squares = np.square(predictions - targets)
+    return float(squares.mean() if row_weights is None else np.average(squares, axis=0, weights=row_weights).mean())
 
 
 def normalised(weights: Floats, members: int) -> Floats:
@@ -83,7 +86,18 @@ def stacked_probabilities(probabilities: Floats, kernel: Floats, bias: Floats) -
     return softmax(features @ kernel + bias)
 
 
-def fit_convex_weights(probabilities: Floats, labels: Labels, *, prior_rows: float = PRIOR_ROWS) -> Floats:
+def relative_weights(row_weights: Weights, rows: int) -> Floats:
+    """Return row weights (rows,) scaled to the mean 1, so that the rows stay as many as they are beside a prior."""
+    if row_weights is None:
+        return np.ones(rows)
+    values = np.asarray(row_weights, dtype=np.float64)
+    relative: Floats = values / values.mean()
+    return relative
+
+
+def fit_convex_weights(
+    probabilities: Floats, labels: Labels, *, prior_rows: float = PRIOR_ROWS, row_weights: Weights = None
+) -> Floats:
     """Return the mixture weights (members,) that maximise the likelihood of the labels, shrunk to the mean.
 
     Expectation maximisation for the weights of a mixture whose components are fixed (Dempster, Laird & Rubin 1977),
@@ -92,10 +106,12 @@ def fit_convex_weights(probabilities: Floats, labels: Labels, *, prior_rows: flo
     members = len(probabilities)
     likelihood = np.take_along_axis(probabilities, labels[None, :, None], axis=-1)[..., 0].astype(np.float64)
     likelihood = np.clip(likelihood, SMALLEST_PROBABILITY, 1.0)
+    of_row = relative_weights(row_weights, likelihood.shape[1])
     weights: Floats = np.full(members, 1 / members)
     for _ in range(10_000):
         responsibility = weights[:, None] * likelihood
         responsibility /= responsibility.sum(axis=0)
+        responsibility *= of_row
         updated = (responsibility.sum(axis=1) + prior_rows / members) / (likelihood.shape[1] + prior_rows)
         converged = np.abs(updated - weights).max() < 1e-9
         weights = updated
@@ -104,7 +120,9 @@ def fit_convex_weights(probabilities: Floats, labels: Labels, *, prior_rows: flo
     return weights
 
 
-def fit_convex_weights_squared(predictions: Floats, targets: Floats, *, prior_rows: float = PRIOR_ROWS) -> Floats:
+def fit_convex_weights_squared(
+    predictions: Floats, targets: Floats, *, prior_rows: float = PRIOR_ROWS, row_weights: Weights = None
+) -> Floats:
     """Return the weights (members,) on the simplex with the least squared error, shrunk to the mean.
 
     Minimises ||sum_m w_m f_m - y||^2 / rows + c ||w - 1/members||^2 by accelerated projected gradient
@@ -112,6 +130,7 @@ def fit_convex_weights_squared(predictions: Floats, targets: Floats, *, prior_ro
     """
     members, rows = len(predictions), len(targets)
     residuals = predictions.reshape(members, rows).astype(np.float64) - targets.reshape(1, rows)
+    residuals *= np.sqrt(relative_weights(row_weights, rows))
     gram = residuals @ residuals.T / rows
     penalty = float(np.trace(gram)) / members * prior_rows / rows
     step = 1 / (float(np.linalg.eigvalsh(gram)[-1]) + penalty + 1e-12)
@@ -156,30 +175,36 @@ def greedy_weights(members: Floats, loss: Loss, *, rounds: int = 25) -> Floats:
     return share
 
 
-def fit_logit_weight(base: Floats, logits: Floats, labels: Labels, *, largest: float = 2.0) -> float:
+def fit_logit_weight(
+    base: Floats, logits: Floats, labels: Labels, *, largest: float = 2.0, row_weights: Weights = None
+) -> float:
     """Return the weight in [0, largest] with which adding `logits` to `base` (rows, classes) gives the lowest loss.
 
     The loss is convex in the weight, so its slope changes sign once: bisection finds the place.
     """
-    if _slope(base, logits, labels, 0.0) >= 0:
+
+    def slope(weight: float) -> float:
+        """Return the derivative of the mean negative log-likelihood of softmax(base + weight * logits)."""
+        expected = (softmax(base + weight * logits) * logits).sum(axis=-1)
+        found = np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+        return float(np.average(expected - found, weights=row_weights))
+
+    if slope(0.0) >= 0:
         return 0.0
     low, high = 0.0, largest
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if _slope(base, logits, labels, middle) < 0 else (low, middle)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return (low + high) / 2 if high < largest else largest
 
 
-def _slope(base: Floats, logits: Floats, labels: Labels, weight: float) -> float:
-    """Return the derivative of the mean negative log-likelihood of softmax(base + weight * logits)."""
-    expected = (softmax(base + weight * logits) * logits).sum(axis=-1)
-    return float((expected - np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]).mean())
-
-
-def fit_squared_weight(base: Floats, predictions: Floats, targets: Floats, *, largest: float = 2.0) -> float:
+def fit_squared_weight(
+    base: Floats, predictions: Floats, targets: Floats, *, largest: float = 2.0, row_weights: Weights = None
+) -> float:
     """Return the weight in [0, largest] with which adding `predictions` to `base` gives the least squared error."""
-    power = float(np.square(predictions).sum())
-    return float(np.clip(((targets - base) * predictions).sum() / power, 0.0, largest)) if power > 0 else 0.0
+    scaled = predictions * relative_weights(row_weights, len(predictions))[:, None]
+    power = float((scaled * predictions).sum())
+    return float(np.clip(((targets - base) * scaled).sum() / power, 0.0, largest)) if power > 0 else 0.0
 
 
 class Uncertainty(NamedTuple):

@@ -208,3 +208,37 @@ def test_softmax_survives_any_scale(seed):
     probabilities = fusion.softmax(logits)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     np.testing.assert_allclose(probabilities, fusion.softmax(logits + 123.0))
+
+
+def fits_of(rows, seed, **weights):
+    """Return, for some rows of a draw, everything that is a mean over rows or is fitted to one."""
+    rng = np.random.default_rng(seed)
+    labels, numbers = rng.integers(3, size=30)[rows], rng.normal(size=(30, 1))[rows]
+    logits = rng.normal(size=(2, 30, 3))[:, rows]
+    probabilities, (first, second) = fusion.softmax(logits), logits
+    squared = second[:, :1], numbers
+    return [
+        fusion.negative_log_likelihood(probabilities[0], labels, **weights),
+        fusion.mean_squared_error(*squared, **weights),
+        fusion.fit_logit_weight(first, second, labels, **weights),
+        fusion.fit_squared_weight(first[:, :1], *squared, **weights),
+        *fusion.fit_convex_weights(probabilities, labels, prior_rows=0.0, **weights),
+        *fusion.fit_convex_weights_squared(logits[..., :1], numbers, prior_rows=0.0, **weights),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_row_of_weight_2_counts_as_that_row_twice(seed):
+    own = np.random.default_rng(seed).integers(0, 4, 30)
+    weighted = fits_of(np.arange(30), seed, row_weights=own / 8)
+    assert weighted == pytest.approx(fits_of(np.repeat(np.arange(30), own), seed), abs=1e-5)
+
+
+def test_row_weights_leave_a_prior_what_it_is_worth():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 40))
+    labels = np.zeros(40, int)
+    expected = fusion.fit_convex_weights(probabilities, labels)
+    for scale in (1e-3, 1.0, 1e3):
+        assert fusion.fit_convex_weights(probabilities, labels, row_weights=np.full(40, scale)) == pytest.approx(
+            expected
+        )
