@@ -95,10 +95,14 @@ class Chunk:
 
 
 class Feed:
-    """Read the batches of a training, a chunk at a time, changed at random as the augmentation says."""
+    """Read the batches of a training, a chunk at a time, changed at random as the augmentation says.
+
+    Weights are scaled to the mean 1 over the rows to learn from, so that the learning rate means what it does without.
+    """
 
     def __init__(self, rows: Rows, plan: Plan, augmentation: Augmentation) -> None:
         self._rows, self._plan, self._augmentation = rows, plan, augmentation
+        self._weights = relative_weights(rows)
         self._features = features_of(rows.train_x)
         self._deviation = deviation_of(rows.train_x) if augmentation.noise else None
         self._epoch = -1
@@ -121,7 +125,7 @@ class Feed:
         rows = self._rows
         chosen = places if rows.chosen is None else rows.chosen[places]
         read = read_rows(rows.train_x, chosen), read_rows(rows.train_targets, chosen).astype(np.float32, copy=False)
-        return read if rows.sample_weight is None else (*read, rows.sample_weight[chosen].astype(np.float32))
+        return read if self._weights is None else (*read, self._weights[chosen])
 
     def _changed(self, first: int, batches: list[NDArray[np.intp]]) -> list[tuple[Array, ...]]:
         return [self._change(first + index, *self._read(places)) for index, places in enumerate(batches)]
@@ -133,6 +137,15 @@ class Feed:
         if self._augmentation.mixup:
             return mix(x, targets, weights, self._augmentation.mixup, rng)
         return (x, targets) if weights is None else (x, targets, weights)
+
+
+def relative_weights(rows: Rows) -> NDArray[np.float32] | None:
+    """Scale the weights of the train rows to the mean 1 over those to learn from; where all are 0 they stay so."""
+    if rows.sample_weight is None:
+        return None
+    own = np.asarray(rows.sample_weight, dtype=np.float64)
+    mean = own.mean() if rows.chosen is None else own[rows.chosen].mean()
+    return (own / (mean or 1.0)).astype(np.float32)
 
 
 def balanced(rows: Rows, classes: int) -> tuple[Rows, Array]:

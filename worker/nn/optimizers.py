@@ -72,10 +72,14 @@ def _along_cosine(start: float, end: float, progress: Tensor) -> Tensor:
 
 
 class WeightedMean(keras.losses.Loss):
-    """Average an objective's loss over the rows; a row of weight 2 counts as that row twice."""
+    """Average an objective's loss over the rows of a batch, each times its weight.
+
+    Weights have the mean 1 over all rows, not within each batch: else a batch of light rows alone would move the
+    network as far as one of heavy rows.
+    """
 
     def __init__(self, objective: Objective) -> None:
-        super().__init__(name=objective.name, reduction="mean_with_sample_weight", dtype="float32")
+        super().__init__(name=objective.name, reduction="sum_over_batch_size", dtype="float32")
         self._of_rows = objective.loss
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:

@@ -263,6 +263,30 @@ def test_trap_06_rows_of_weight_zero_teach_nothing_and_of_weight_two_count_twice
     assert all(np.allclose(weighted[key], duplicated[key], atol=1e-6) for key in start)
 
 
+def test_light_rows_teach_little_however_small_the_batch(tmp_path):
+    from worker.nn.architectures import build_model, extract_weights
+    from worker.nn.objectives import plain_objective
+    from worker.nn.training import Rows, fit
+
+    linear = Network(input=InputSpec(shape=(4,)), layers=(ly.Dense(name="answer", units=CLASSES),), classes=CLASSES)
+    rng = np.random.default_rng(0)
+    x, targets = rng.normal(size=(8, 4)).astype(np.float32), np.eye(CLASSES, dtype=np.float32)[[0, 1] * 4]
+    rows = Rows(x, targets, x[:0], targets[:0], sample_weight=np.float32([90, 1, 1, 1, 1, 1, 1, 0]))
+    start = extract_weights(build_model(linear, seed=0))
+    moved, losses = [], []
+    for size in (1, 8):
+        # So slow that what one batch changes does not show in the next.
+        optimizer = SGD(learning_rate=1e-3 * size, momentum=0, nesterov=False)
+        training = TrainingSpec(epochs=1, batch_size=size, optimizer=optimizer, schedule=ConstantSchedule())
+        model = build_model(linear, seed=0)
+        options = {"objective": plain_objective("classification"), "training": training, "seed": 0}
+        history = fit(model, rows, **options, reporter=FakeReporter(tmp_path))
+        moved.append({key: value - start[key] for key, value in extract_weights(model).items()})
+        losses.append(history[0]["loss"])
+    assert all(np.allclose(moved[0][key], moved[1][key], rtol=0.05, atol=1e-5) for key in start)
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_trap_05_evaluation_and_prediction_change_nothing():
     from worker.nn.architectures import build_model, predict
     from worker.nn.objectives import plain_objective
