@@ -17,7 +17,7 @@ class _Part(BaseModel):
 
 
 class DatasetInput(_Part):
-    """Name a data set's files, `{train,selection,report}_{x,y,hash}`, by absolute path."""
+    """Name a data set's files, `{train,selection,report}_{x,y,hash}` and perhaps `..._weight`, by absolute path."""
 
     name: str
     digest: str

@@ -1,6 +1,7 @@
 """Alarms for figures that are too good to be true: rows in two sets, and labels that find their way to the report."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def with_permuted_labels(data: Data, *, seed: int) -> Data:
     y = dict(data.y)
     for name in ("train", "selection"):
         y[name] = permuted(data.y[name], rng, classification=data.classification)
-    return Data(data.digest, data.dataset_schema, data.statistics, data.x, y, data.hashes)
+    return replace(data, y=y)
 
 
 def judge_permuted(answers: Array, data: Data) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from app.domain.datasets import canonical_json
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.models import Link
 from app.domain.network import Network, SizeLimits, statistics_weights, trace
 from app.domain.specs import TrainSpec
@@ -43,6 +44,7 @@ __all__ = [
     "single_product",
     "start_of",
     "trained_codec",
+    "weighed_rows",
 ]
 
 EXPORT_TOLERANCE = 1e-4
@@ -108,6 +110,7 @@ def plain_lesson(spec: TrainSpec, network: Network, data: Data) -> Lesson:
 
 def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
     """Train a network; the same lesson gives the same weights, whether it was interrupted or not."""
+    _check_weights(lesson)
     model = build_model(lesson.network, lesson.start, seed=lesson.seed)
     constrain(model, lesson.start, keep_zeros=lesson.keep_zeros, groups=lesson.groups)
     history = fit(
@@ -120,6 +123,23 @@ def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
         resume=resume,
     )
     return Trained(extract_weights(model), [dict(epoch) for epoch in history])
+
+
+def _check_weights(lesson: Lesson) -> None:
+    """Raise when a lesson cannot honour row weights: mixed rows have none, and a fold may leave out all that count."""
+    rows, weight = lesson.rows, lesson.rows.sample_weight
+    if weight is None:
+        return
+    if lesson.training.augmentation.mixup:
+        raise MethodNotApplicableError(
+            "The training blends rows by `mixup`, and the rows of the data set have weights of their own.",
+            hint="Start from a model that was trained without `mixup`.",
+        )
+    if not (weight if rows.chosen is None else weight[rows.chosen]).any():
+        raise MethodNotApplicableError(
+            f"All {rows.count} rows to learn from have the weight 0.",
+            hint="Use more folds, or give more rows of the data set a weight above 0.",
+        )
 
 
 def plan_stage(name: str, training: TrainingSpec, rows: int) -> Stage:
@@ -136,11 +156,18 @@ def hard_targets(data: Data, labels: Array) -> NDArray[np.float32]:
 
 def hard_rows(data: Data) -> Rows:
     """Return the train and selection rows with their own labels as targets."""
+    return weighed_rows(data, hard_targets(data, data.y["train"]), hard_targets(data, data.y["selection"]))
+
+
+def weighed_rows(data: Data, train_targets: Array, selection_targets: Array) -> Rows:
+    """Return the train and selection rows with these targets, and with the row weights of the data set."""
     return Rows(
         data.x["train"],
-        hard_targets(data, data.y["train"]),
+        train_targets,
         selection_x=data.x["selection"],
-        selection_targets=hard_targets(data, data.y["selection"]),
+        selection_targets=selection_targets,
+        sample_weight=data.weights.get("train"),
+        selection_weight=data.weights.get("selection"),
     )
 
 

@@ -221,6 +221,7 @@ def _report(
         "speed": measured.speed and {"against": draft.baselines[0].name, **measured.speed},
         "memory": measured.memory,
         "report_rows": len(data.y["report"]),
+        "row_weights": _told_weights(data),
         "row_hashes": hash_report(data),
         "graph": asdict(graph_cost(read_graph(draft.served))),
         "model": {"file": draft.served.name, "sha256": measured.sha256, "size_bytes": metrics.served_bytes},
@@ -234,6 +235,15 @@ def _report(
         },
         "environment": environment(),
         "history": [dict(epoch) for epoch in draft.history],
+    }
+
+
+def _told_weights(data: Data) -> dict[str, str] | None:
+    if not data.weights:
+        return None
+    return {
+        "weighed": "the losses that are minimised on train rows, or by which a choice is made on selection rows",
+        "alike": "every other figure: those of the report rows, accuracy and RMSE of selection rows, statistics",
     }
 
 

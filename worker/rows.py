@@ -1,7 +1,7 @@
 """The rows of a data set as memory-mapped arrays, and the proof that its three sets are disjoint."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -12,11 +12,17 @@ from app.domain.datasets import ROW_SETS, DatasetSchema, RowSet, Statistics
 from worker.assignment import DatasetInput
 
 Array: TypeAlias = NDArray[Any]
+# Report rows are only measured, and there every row counts alike.
+WEIGHED_SETS: tuple[RowSet, ...] = ("train", "selection")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Hold a data set: `x[set]` raw rows, `y[set]` labels (rows,) or targets (rows, 1), `hashes[set]` (rows, 16)."""
+    """Hold a data set: `x[set]` raw rows, `y[set]` labels (rows,) or targets (rows, 1), `hashes[set]` (rows, 16).
+
+    `weights[set]` (rows,) float32, of the mean 1, are those of train and selection rows; of a data set without row
+    weights there are none.
+    """
 
     digest: str
     dataset_schema: DatasetSchema
@@ -24,6 +30,7 @@ class Data:
     x: dict[RowSet, Array]
     y: dict[RowSet, Array]
     hashes: dict[RowSet, Array]
+    weights: dict[RowSet, Array] = field(default_factory=dict)
 
     @property
     def classification(self) -> bool:
@@ -48,7 +55,15 @@ def open_data(dataset: DatasetInput) -> Data:
         return {name: np.load(dataset.files[f"{name}_{kind}"], mmap_mode="r", allow_pickle=False) for name in ROW_SETS}
 
     schema = dataset.dataset_schema
-    return Data(dataset.digest, schema, dataset.statistics, mapped("x"), mapped("y"), mapped("hash"))
+    weights = _relative_weights(dataset) if schema.row_weights else {}
+    return Data(dataset.digest, schema, dataset.statistics, mapped("x"), mapped("y"), mapped("hash"), weights)
+
+
+def _relative_weights(dataset: DatasetInput) -> dict[RowSet, Array]:
+    """Scale each set's weights to the mean 1, so that learning rates and priors mean what they do without weights."""
+    given = {name: np.load(dataset.files[f"{name}_weight"], allow_pickle=False) for name in WEIGHED_SETS}
+    wide = {name: own.astype(np.float64) for name, own in given.items()}
+    return {name: (own / own.mean()).astype(np.float32) for name, own in wide.items()}
 
 
 def one_hot(labels: Array, classes: int) -> NDArray[np.float32]:

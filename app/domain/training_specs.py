@@ -150,7 +150,10 @@ class TrainingSpec(Value):
 
 
 def check_training(training: TrainingSpec, schema: DatasetSchema, *, pointer: str = "/training") -> None:
-    """Raise what of a training does not fit the data: augmentation by kind of features, classes of a regression."""
+    """Raise what of a training does not fit the data: augmentation by kind of features, classes of a regression.
+
+    Mixed rows have no weight of their own: `mixup` would let rows of weight 0 teach their labels.
+    """
     wrong = [name for name in training.augmentation.used if name not in FITTING_AUGMENTATIONS[schema.features]]
     if wrong:
         allowed = ", ".join(sorted(FITTING_AUGMENTATIONS[schema.features]))
@@ -167,3 +170,7 @@ def check_training(training: TrainingSpec, schema: DatasetSchema, *, pointer: st
             detail = f"`{name}` needs classes, and the data set is a regression."
             place = FieldError(f"{pointer}/{name}", detail, OutOfRangeError.slug)
             raise OutOfRangeError(detail, hint="Leave it out.", errors=[place])
+    if training.augmentation.mixup and schema.row_weights:
+        detail = "`mixup` blends rows, and the rows of the data set have weights of their own."
+        place = FieldError(f"{pointer}/augmentation/mixup", detail, OutOfRangeError.slug)
+        raise OutOfRangeError(detail, hint="Leave it out, or register the data set without `weight`.", errors=[place])

@@ -66,6 +66,20 @@ def test_a_wrong_row_weight_is_a_problem_with_its_line(refusing: TestClient) -> 
     assert assert_problem(unlabelled, 422, "invalid-request")["errors"][0]["pointer"] == "/options/weight"
 
 
+def test_a_training_that_mixes_rows_is_refused_where_rows_have_weights(client: TestClient) -> None:
+    lines = [f"{row},{1 + row % 3},{'ab'[row % 2]}" for row in range(40)]
+    table = "\n".join(["a,sure,label", *lines]).encode()
+    assert upload(client, table, "mine.csv", weight="sure").status_code == 201
+    assert upload(client, table, "mine.csv", name="plain").status_code == 201
+    spec = {"kind": "train", "name": "new", "architecture": {"type": "mlp"}, "training": {"batch_size": 8}}
+    mixed = spec | {"training": {"batch_size": 8, "augmentation": {"mixup": 0.2}}}
+    refused = client.post("/v1/jobs?validate_only=true", json=mixed | {"dataset": "mine"})
+    problem = assert_problem(refused, 422, "out-of-range")
+    assert problem["errors"][0]["pointer"] == "/training/augmentation/mixup"
+    for name, body in (("plain", mixed), ("mine", spec)):
+        assert client.post("/v1/jobs?validate_only=true", json=body | {"dataset": name}).status_code == 200
+
+
 def test_a_name_belongs_to_one_content(client: TestClient) -> None:
     assert upload(client, CSV.encode(), "mine.csv").status_code == 201
     assert_problem(upload(client, CSV.replace("39,78", "39,79").encode(), "mine.csv"), 409, "already-exists")

@@ -74,11 +74,11 @@ def answers_of(graphs: Sequence[Path], rows: Array, output: str) -> NDArray[np.f
     return np.stack([predict_rows(load_engine(graph), rows, output) for graph in graphs]).astype(np.float64)
 
 
-def loss_of(answers: NDArray[Any], targets: Array, data: Data) -> float:
-    """Return the mean -log p, or the mean squared error, of answers (rows, outputs)."""
+def loss_of(answers: NDArray[Any], targets: Array, data: Data, *, row_weights: Array | None = None) -> float:
+    """Return the mean -log p, or the mean squared error, of answers (rows, outputs), by row weight where given."""
     if data.classification:
-        return negative_log_likelihood(answers, np.asarray(targets))
-    return mean_squared_error(answers, np.asarray(targets).reshape(answers.shape))
+        return negative_log_likelihood(answers, np.asarray(targets), row_weights=row_weights)
+    return mean_squared_error(answers, np.asarray(targets).reshape(answers.shape), row_weights=row_weights)
 
 
 def best_of(answers: NDArray[Any], targets: Array, data: Data) -> int:

@@ -27,7 +27,8 @@ class Rows:
     """Hold raw rows (rows, *shape) and what to learn of them; all arrays may be memory-mapped.
 
     Targets are (rows, numbers): one-hot labels or target numbers, with whatever the objective wants beside them.
-    `sample_weight` is (rows,). `chosen` are the places of the train rows to learn from; None means all of them.
+    `sample_weight` and `selection_weight` are (rows,); None means that all rows count alike. `chosen` are the places of
+    the train rows to learn from; None means all of them.
     """
 
     train_x: Array
@@ -36,6 +37,7 @@ class Rows:
     selection_targets: Array
     sample_weight: Array | None = None
     chosen: NDArray[np.intp] | None = None
+    selection_weight: Array | None = None
 
     @property
     def count(self) -> int:
@@ -151,17 +153,18 @@ def relative_weights(rows: Rows) -> NDArray[np.float32] | None:
 def balanced(rows: Rows, classes: int) -> tuple[Rows, Array]:
     """Weigh the rows so that every class counts as much as any other: by rows / (classes * rows of its class).
 
-    Targets begin with one-hot labels of so many classes. Return the rows, whose own weights stay factors, and the
-    weights of the selection rows, by the same shares.
+    Targets begin with one-hot labels of so many classes. A row of weight 2 is counted as two rows. Return the rows,
+    whose own weights stay factors, and the weights of the selection rows, by the same shares.
     """
     labels = np.asarray(rows.train_targets[:, :classes]).argmax(axis=1)
-    taught = labels if rows.chosen is None else labels[rows.chosen]
-    counts = np.bincount(taught, minlength=classes)
-    shares = np.where(counts > 0, len(taught) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0)
-    shares = shares.astype(np.float32)
-    weight = shares[labels] * (1 if rows.sample_weight is None else rows.sample_weight)
+    own = np.ones(len(labels), np.float32) if rows.sample_weight is None else rows.sample_weight
+    taught = slice(None) if rows.chosen is None else rows.chosen
+    counts = np.bincount(labels[taught], own[taught], minlength=classes)
+    found = np.where(counts > 0, counts, np.inf)
+    shares = (counts.sum() / (np.count_nonzero(counts) * found)).astype(np.float32)
     selected = np.asarray(rows.selection_targets[:, :classes]).argmax(axis=1)
-    return replace(rows, sample_weight=weight), shares[selected]
+    selection = shares[selected] * (1 if rows.selection_weight is None else rows.selection_weight)
+    return replace(rows, sample_weight=shares[labels] * own), selection
 
 
 def read_rows(array: Array, places: NDArray[np.intp]) -> Array:

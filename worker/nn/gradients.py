@@ -12,8 +12,9 @@ from app.domain.layers import Dropout
 from app.domain.network import Network
 from app.domain.surgery.rewriting import rewrite
 from worker.nn.architectures import Weights, build_model, load_weights, variables_by_name
-from worker.nn.data import Plan, Rows
+from worker.nn.data import Plan, Rows, relative_weights
 from worker.nn.objectives import Objective
+from worker.nn.optimizers import WeightedMean
 from worker.nn.training import make_deterministic
 
 Tensor = keras.KerasTensor
@@ -29,21 +30,20 @@ class _WriteGradients(keras.optimizers.Optimizer):
 def batch_gradients(
     network: Network, weights: Weights, rows: Rows, objective: Objective, *, seed: int, batch_size: int, batches: int
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yield the gradients of the mean loss, by "weights/variable", on each of the first batches of an epoch.
+    """Yield the gradients of the loss, its mean by row weight, by "weights/variable", on the first batches of an epoch.
 
     Batch normalization takes each batch's own statistics, as in training; dropout is off.
     """
     make_deterministic(seed)
     model = build_model(_without_dropout(network), weights, seed=seed)
-
-    def loss(targets: Tensor, answers: Tensor) -> Tensor:
-        return objective.loss(targets, answers)
-
-    model.compile(optimizer=_WriteGradients(learning_rate=1.0, name="write_gradients"), loss=loss)
+    model.compile(optimizer=_WriteGradients(learning_rate=1.0, name="write_gradients"), loss=WeightedMean(objective))
+    weight = relative_weights(rows)
     places = Plan(rows.count, batch_size, 1, seed).batches_of(0)[:batches]
     for chosen in places if rows.chosen is None else (rows.chosen[batch] for batch in places):
         load_weights(model, weights)
-        model.train_on_batch(rows.train_x[chosen].astype(model.inputs[0].dtype), rows.train_targets[chosen])
+        own = None if weight is None else weight[chosen]
+        x = rows.train_x[chosen].astype(model.inputs[0].dtype)
+        model.train_on_batch(x, rows.train_targets[chosen], sample_weight=own)
         yield _trainable(model)
 
 

@@ -94,7 +94,7 @@ class _Course:
         self.state = TrainingState()
         self._model, self._objective, self._training = model, objective, training
         self._reporter, self._pace = reporter, pace
-        self._rows, self._selection_weights = rows, None
+        self._rows, self._selection_weights = rows, rows.selection_weight
         if training.class_weights == "balanced":
             self._rows, self._selection_weights = balanced(rows, model.output_shape[-1])
         self._plan = Plan(rows.count, training.batch_size, training.epochs, seed)

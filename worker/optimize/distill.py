@@ -129,6 +129,8 @@ class _School:
             lecture.train,
             selection_x=self.data.x["selection"],
             selection_targets=lecture.selection,
+            sample_weight=self.transfer.weights,
+            selection_weight=self.data.weights.get("selection"),
         )
         lesson = self._lesson(rows, self._objective())
         if (guide := self.guide) is None:
@@ -149,6 +151,8 @@ class _School:
             self.transfer.targets,
             selection_x=data.x["selection"],
             selection_targets=hard_targets(data, data.y["selection"]),
+            sample_weight=self.transfer.weights,
+            selection_weight=data.weights.get("selection"),
             chosen=None if everything else self.transfer.same_budget(self.spec.seed),
         )
         smoothing = self.training.label_smoothing

@@ -65,6 +65,8 @@ def quantize(spec: OptimizeSpec, method: Quantize, assignment: Assignment, conte
     directory.mkdir(parents=True)
     path = write_graph(directory, tidy(quantized.graph), packed=packed)
     notes = {"mode": method.mode, **quantized.notes, **numbers_of(path), "parent": size_notes(parent)}
+    if data.weights:
+        notes["row_weights"] = "not used: nothing is learned, and every row calibrates and is counted alike"
     context.reporter.progress(1, 1)
     return finish(_draft(spec, method, assignment, parent, directory, notes, data), assignment, data)
 

@@ -12,7 +12,7 @@ from app.domain.optimize_specs import LearnFrom
 from app.domain.specs import OptimizeSpec
 from app.serving.runtime import Engine, batches_of, load_engine
 from worker.assignment import VersionInput
-from worker.learning import hard_rows, hard_targets
+from worker.learning import hard_rows, hard_targets, weighed_rows
 from worker.nn.objectives import Objective, distillation_objective, plain_objective
 from worker.nn.training import Rows
 from worker.optimize.parents import Parent, served_path
@@ -139,11 +139,10 @@ def teach(teacher: VersionInput, data: Data, *, temperature: float, alpha: float
     """Ask the teacher once for every train and selection row, and pack its answers beside the labels."""
     voice = voice_of(teacher, data)
     train, selection = (voice.answer(data.x[name]) for name in ("train", "selection"))
-    rows = Rows(
-        data.x["train"],
+    rows = weighed_rows(
+        data,
         pack(hard_targets(data, data.y["train"]), train, data, alpha=alpha),
-        selection_x=data.x["selection"],
-        selection_targets=pack(hard_targets(data, data.y["selection"]), selection, data, alpha=alpha),
+        pack(hard_targets(data, data.y["selection"]), selection, data, alpha=alpha),
     )
     if not data.classification:
         return Teaching(rows, plain_objective("regression"), None)

@@ -29,13 +29,15 @@ class TransferSet:
     """Hold raw rows `x` (rows, *shape), labelled ones first, as a memory map.
 
     `targets` (labelled rows, outputs) is what the labels say; `source` (labelled rows,) is the place of the train row
-    that each one is, or is a copy of. `told` is what the report says of them.
+    that each one is, or is a copy of. `weights` (rows,) are those of a data set with row weights. `told` is what the
+    report says of them.
     """
 
     x: Array
     targets: NDArray[np.float32]
     source: NDArray[np.intp]
     told: dict[str, Any]
+    weights: NDArray[np.float32] | None = None
 
     @property
     def labelled(self) -> int:
@@ -76,8 +78,11 @@ def transfer_set(transfer: Transfer, augmentation: Augmentation, assignment: Ass
         "labels": transfer.labels,
     }
     targets = hard_targets(data, np.asarray(data.y["train"]))[source]
+    weights = _weights(source, told["rows"], data)
+    if weights is not None:
+        told["row_weights"] = "a copy weighs as much as its row, a row without a label 1, the mean of the others"
     if not copies and unlabelled is None:
-        return TransferSet(train, targets, source, told)
+        return TransferSet(train, targets, source, told, weights)
     path = assignment.scratch / "transfer" / "x.npy"
     x = _new_map(path, (told["rows"], *train.shape[1:]), train.dtype)
     _write(x, 0, _chunks(train))
@@ -87,7 +92,13 @@ def transfer_set(transfer: Transfer, augmentation: Augmentation, assignment: Ass
     if unlabelled is not None:
         _write(x, len(source), (as_wide(unlabelled.x[places], train) for places in _chunks(unlabelled.places)))
     del x  # the map to write to; what is read is mapped anew, for reading alone
-    return TransferSet(np.load(path, mmap_mode="r", allow_pickle=False), targets, source, told)
+    return TransferSet(np.load(path, mmap_mode="r", allow_pickle=False), targets, source, told, weights)
+
+
+def _weights(source: NDArray[np.intp], rows: int, data: Data) -> NDArray[np.float32] | None:
+    if (own := data.weights.get("train")) is None:
+        return None
+    return np.concatenate([own[source], np.ones(rows - len(source), np.float32)])
 
 
 def _write_copy(
@@ -153,6 +164,8 @@ def _usable_rows(unlabelled: DatasetInput | None, data: Data, *, unseen: bool) -
         "dropped_as_in_selection_or_report": int(held_out.sum()),
         "dropped_as_seen_by_the_teacher": int(seen.sum()),
     }
+    if unlabelled.dataset_schema.row_weights:
+        told["row_weights"] = "not looked at: a row without a label weighs 1"
     return _Unlabelled(x, places, told)
 
 

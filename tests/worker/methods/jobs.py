@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from sklearn.datasets import load_digits
 
-from app.domain.datasets import ROW_SETS, DatasetSchema, Statistics
+from app.domain.datasets import ROW_SETS, DatasetSchema, RowSet, Statistics
 from app.domain.specs import job_spec_adapter
 from tests.worker.fakes import FakeReporter
 from worker.assignment import Assignment, DatasetInput, Limits, VersionInput
@@ -22,9 +22,13 @@ DIGITS = "digits"
 
 
 def write_dataset(
-    directory: Path, schema: dict[str, Any], parts: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    directory: Path,
+    schema: dict[str, Any],
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    weights: Mapping[RowSet, np.ndarray] | None = None,
 ) -> DatasetInput:
-    """Write row sets {name: (x, y)} as the data set service does."""
+    """Write row sets {name: (x, y)}, and perhaps the rows' weights, as the data set service does."""
     directory.mkdir(parents=True)
     files = {}
     for name in ROW_SETS:
@@ -34,12 +38,17 @@ def write_dataset(
         for kind, array in (("x", x), ("y", y), ("hash", hashes)):
             files[f"{name}_{kind}"] = directory / f"{name}_{kind}.npy"
             np.save(files[f"{name}_{kind}"], array, allow_pickle=False)
+        if weights is not None:
+            files[f"{name}_weight"] = directory / f"{name}_weight.npy"
+            np.save(files[f"{name}_weight"], weights[name].astype(np.float32), allow_pickle=False)
     train = parts["train"][0].astype(np.float64)
     axes = tuple(range(train.ndim - 1))
     return DatasetInput(
         name=DIGITS,
         digest="d" * 64,
-        dataset_schema=DatasetSchema(**schema, rows={name: len(parts[name][1]) for name in ROW_SETS}),
+        dataset_schema=DatasetSchema(
+            **schema, rows={name: len(parts[name][1]) for name in ROW_SETS}, row_weights=weights is not None
+        ),
         statistics=Statistics(mean=tuple(train.mean(axis=axes)), deviation=tuple(train.std(axis=axes))),
         files=files,
     )

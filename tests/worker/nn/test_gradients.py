@@ -4,12 +4,20 @@ from app.domain import layers as ly
 from app.domain.network import InputSpec, Network
 
 
-def gradients_of(network: Network, weights: dict[str, np.ndarray], x: np.ndarray, targets: np.ndarray, **options: int):
+def gradients_of(
+    network: Network,
+    weights: dict[str, np.ndarray],
+    x: np.ndarray,
+    targets: np.ndarray,
+    *,
+    sample_weight: np.ndarray | None = None,
+    **options: int,
+):
     from worker.nn.gradients import batch_gradients
     from worker.nn.objectives import plain_objective
     from worker.nn.training import Rows
 
-    rows = Rows(x, targets, x[:0], targets[:0])
+    rows = Rows(x, targets, x[:0], targets[:0], sample_weight=sample_weight)
     settings = {"seed": 0, "batch_size": len(x), "batches": 5, **options}
     return list(batch_gradients(network, weights, rows, plain_objective(network.task), **settings))
 
@@ -27,6 +35,17 @@ def test_a_linear_network_has_the_gradient_of_the_formula():
     error = x @ weights["answer/kernel"] + 1 - y
     np.testing.assert_allclose(found["answer/kernel"], 2 * x.T @ error / 20, rtol=1e-4)
     np.testing.assert_allclose(found["answer/bias"], 2 * error.mean(axis=0), rtol=1e-4)
+
+
+def test_a_row_of_weight_2_has_the_gradient_of_that_row_twice():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)).astype(np.float32), rng.normal(size=(20, 1)).astype(np.float32)
+    own = rng.integers(0, 3, 20)
+    weights = {"answer/kernel": rng.normal(size=(3, 1)).astype(np.float32), "answer/bias": np.ones(1, np.float32)}
+    (weighted,) = gradients_of(linear(), weights, x, y, sample_weight=own.astype(np.float32))
+    (repeated,) = gradients_of(linear(), weights, np.repeat(x, own, axis=0), np.repeat(y, own, axis=0))
+    for name, values in weighted.items():
+        np.testing.assert_allclose(values, repeated[name], rtol=1e-4, atol=1e-6)
 
 
 def test_every_batch_starts_from_the_same_weights():

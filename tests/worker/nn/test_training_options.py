@@ -1,5 +1,7 @@
 """Every option of a training does what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -158,6 +160,48 @@ def test_balanced_classes_weigh_equally_in_training_and_selection():
     assert np.allclose(selection, [known[label] for label in plain.selection_targets.argmax(axis=1)])
     halved, _ = balanced(table(200, shares=(0.8, 0.15, 0.05), sample_weight=np.full(200, 0.5, np.float32)), CLASSES)
     assert halved.sample_weight.sum() == pytest.approx(100)
+
+
+def test_classes_are_balanced_by_what_their_rows_weigh():
+    """A row of weight 2 counts as two, so that classes weigh alike whatever their rows do."""
+    from worker.nn.data import balanced
+
+    own, selected = (np.random.default_rng(1).integers(0, 3, count).astype(np.float32) for count in (200, 60))
+    plain = table(200, shares=(0.8, 0.15, 0.05), sample_weight=own, selection_weight=selected)
+    rows, selection = balanced(plain, CLASSES)
+    labels, chosen = (targets.argmax(axis=1) for targets in (plain.train_targets, plain.selection_targets))
+    sums = [rows.sample_weight[labels == label].sum() for label in range(CLASSES)]
+    assert np.allclose(sums, own.sum() / CLASSES)
+    assert not rows.sample_weight[own == 0].any()
+    shares = np.array([sums[label] / own[labels == label].sum() for label in range(CLASSES)])
+    assert np.allclose(rows.sample_weight, shares[labels] * own)
+    assert np.allclose(selection, shares[chosen] * selected)
+
+
+def test_the_best_epoch_is_that_of_the_least_weighted_selection_loss(tmp_path):
+    from worker.nn.architectures import build_model
+    from worker.nn.objectives import plain_objective
+    from worker.nn.training import evaluate
+
+    plain = table(100)
+    wrong = np.roll(plain.selection_targets, 1, axis=1)
+    told, accuracies = {}, []
+    for name, weight in (("right", [1, 0]), ("wrong", [0, 1])):
+        rows = replace(
+            plain,
+            selection_x=np.concatenate([plain.selection_x] * 2),
+            selection_targets=np.concatenate([plain.selection_targets, wrong]),
+            selection_weight=np.repeat(np.float32(weight), 60),
+        )
+        weights, history, _ = train(tmp_path / name, changed(epochs=4), rows=rows, seconds_per_chunk=1)
+        losses = [epoch["selection_loss"] for epoch in history]
+        told[name] = int(np.argmin(losses))
+        model, wanted = build_model(network(), weights, seed=0), wrong if name == "wrong" else plain.selection_targets
+        found = evaluate(model, plain.selection_x, wanted, plain_objective("classification"))
+        assert min(losses) == pytest.approx(found["loss"], abs=1e-5)
+        accuracies.append([epoch["selection_accuracy"] for epoch in history])
+    assert told["wrong"] < told["right"], "what is right where rows weigh decides"
+    assert accuracies[0] == accuracies[1], "an accuracy counts every row alike"
 
 
 def test_balanced_classes_find_the_rare_ones(tmp_path):
