@@ -13,6 +13,7 @@ from app.domain.fusion import (
     log_probabilities,
     mean_squared_error,
     negative_log_likelihood,
+    relative_weights,
     softmax,
     stacking_features,
 )
@@ -23,6 +24,14 @@ from worker.rows import Array, one_hot
 STRENGTHS = (10.0, 1.0, 0.1, 0.01, 0.001)
 Floats = NDArray[np.float64]
 Fit = Callable[[float], MetaLearner]
+
+
+class Answered(NamedTuple):
+    """Hold members' answers (members, rows, outputs), what they should be, and how much each row counts, if unequal."""
+
+    answers: Floats
+    targets: Array
+    row_weights: Array | None = None
 
 
 class FittedMeta(NamedTuple):
@@ -50,30 +59,40 @@ def fold_numbers(groups: Array, labels: Array, *, folds: int, seed: int, stratif
     return folded
 
 
-def fit_classifier(answers: Floats, labels: Array, selection: Floats, selection_labels: Array) -> FittedMeta:
+def fit_classifier(train: Answered, selection: Answered) -> FittedMeta:
     """Fit a multinomial logistic regression on log-probabilities (members, rows, classes) (Wolpert 1992).
 
     Minimises mean -log p + strength ||W - W0||^2, where W0 is the geometric mean of the members; the strength is the
     one with the lowest loss on the selection rows. The problem is strictly convex in W: the order of members does not
-    matter.
+    matter. Both means are by row weight.
     """
-    features, held_out = (stacking_features(log_probabilities(values)) for values in (answers, selection))
-    prior = np.tile(np.eye(answers.shape[2]) / len(answers), (len(answers), 1))
-    targets = one_hot(np.asarray(labels), answers.shape[2]).astype(np.float64)
-    fitted = [_choice(strength, _logistic(features, targets, prior, strength)) for strength in STRENGTHS]
+    features, held_out = (stacking_features(log_probabilities(each.answers)) for each in (train, selection))
+    members, _, classes = train.answers.shape
+    prior = np.tile(np.eye(classes) / members, (members, 1))
+    targets = one_hot(np.asarray(train.targets), classes).astype(np.float64)
+    of_row = relative_weights(train.row_weights, len(targets))[:, None]
+    fitted = [_choice(strength, _logistic(features, targets, of_row, prior, strength)) for strength in STRENGTHS]
+    labels = np.asarray(selection.targets)
 
     def loss(learner: MetaLearner) -> float:
-        return negative_log_likelihood(softmax(held_out @ learner.kernel + learner.bias), np.asarray(selection_labels))
+        probabilities = softmax(held_out @ learner.kernel + learner.bias)
+        return negative_log_likelihood(probabilities, labels, row_weights=selection.row_weights)
 
     return _best(fitted, loss)
 
 
-def fit_regression(answers: Floats, targets: Array, selection: Floats, selection_targets: Array) -> FittedMeta:
+def fit_regression(train: Answered, selection: Answered) -> FittedMeta:
     """Fit a ridge regression on predictions (members, rows, 1) whose penalty pulls to the plain mean."""
-    features, held_out = stacking_features(answers), stacking_features(selection)
-    wanted, held_out_wanted = (np.asarray(values, np.float64).reshape(-1, 1) for values in (targets, selection_targets))
-    fitted = [_choice(strength, _ridge(features, wanted, strength)) for strength in STRENGTHS]
-    return _best(fitted, lambda learner: mean_squared_error(held_out @ learner.kernel + learner.bias, held_out_wanted))
+    features, held_out = (stacking_features(each.answers) for each in (train, selection))
+    wanted, held_out_wanted = (np.asarray(each.targets, np.float64).reshape(-1, 1) for each in (train, selection))
+    of_row = relative_weights(train.row_weights, len(wanted))[:, None]
+    fitted = [_choice(strength, _ridge(features, wanted, of_row, strength)) for strength in STRENGTHS]
+
+    def loss(learner: MetaLearner) -> float:
+        predictions = held_out @ learner.kernel + learner.bias
+        return mean_squared_error(predictions, held_out_wanted, row_weights=selection.row_weights)
+
+    return _best(fitted, loss)
 
 
 def _choice(strength: float, learner: tuple[Floats, Floats]) -> tuple[float, MetaLearner]:
@@ -87,16 +106,18 @@ def _best(fitted: list[tuple[float, MetaLearner]], loss: Callable[[MetaLearner],
     return FittedMeta(fitted[place][1], fitted[place][0], losses[place])
 
 
-def _logistic(features: Floats, targets: Floats, prior: Floats, strength: float) -> tuple[Floats, Floats]:
+def _logistic(
+    features: Floats, targets: Floats, of_row: Floats, prior: Floats, strength: float
+) -> tuple[Floats, Floats]:
     rows, classes = targets.shape
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         kernel, bias = flat[classes:].reshape(prior.shape), flat[:classes]
         logits = features @ kernel + bias
         probabilities = softmax(logits)
-        error = (probabilities - targets) / rows
+        error = (probabilities - targets) * of_row / rows
         away = kernel - prior
-        value = -(log_probabilities(probabilities) * targets).sum() / rows + strength * np.square(away).sum()
+        value = -(log_probabilities(probabilities) * targets * of_row).sum() / rows + strength * np.square(away).sum()
         slope = features.T @ error + 2 * strength * away
         return float(value), np.concatenate([error.sum(axis=0), slope.ravel()])
 
@@ -105,12 +126,12 @@ def _logistic(features: Floats, targets: Floats, prior: Floats, strength: float)
     return found.x[classes:].reshape(prior.shape), found.x[:classes]
 
 
-def _ridge(features: Floats, targets: Floats, strength: float) -> tuple[Floats, Floats]:
+def _ridge(features: Floats, targets: Floats, of_row: Floats, strength: float) -> tuple[Floats, Floats]:
     prior = np.full((features.shape[1], 1), 1 / features.shape[1])
-    centre, level = features.mean(axis=0), targets.mean(axis=0)
-    centred = features - centre
+    centre, level = (features * of_row).mean(axis=0), (targets * of_row).mean(axis=0)
+    centred, left = (features - centre) * np.sqrt(of_row), (targets - level) * np.sqrt(of_row)
     gram = centred.T @ centred / len(features)
     penalty = strength * (np.trace(gram) / len(gram) + 1e-12) * np.eye(len(gram))
-    away = np.linalg.solve(gram + penalty, centred.T @ (targets - level - centred @ prior) / len(features))
+    away = np.linalg.solve(gram + penalty, centred.T @ (left - centred @ prior) / len(features))
     kernel = prior + away
     return kernel, level - centre @ kernel

@@ -27,8 +27,8 @@ def fuse_parallel(
     notes = {
         "weights": method.weights if isinstance(method.weights, str) else "given",
         "fitted_on": "selection rows" if method.weights in ("convex", "greedy") else None,
-        "selection_loss": loss_of(fused, data.y["selection"], data),
-        "selection_loss_of_the_mean": loss_of(answers.mean(axis=0), data.y["selection"], data),
+        "selection_loss": _selection_loss(fused, data),
+        "selection_loss_of_the_mean": _selection_loss(answers.mean(axis=0), data),
     }
     fusion = WeightedMean(tuple(float(weight) for weight in weights))
     return fused_product(Fused("parallel", members, fusion, notes), assignment, data)
@@ -36,13 +36,17 @@ def fuse_parallel(
 
 def find_weights(method: Parallel, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:
     """Return the members' weights, which sum to 1, from their answers (members, rows, outputs) for selection rows."""
-    targets = np.asarray(data.y["selection"])
+    targets, row_weights = np.asarray(data.y["selection"]), data.weights.get("selection")
     if isinstance(method.weights, list):
         return maths.normalised(np.array(method.weights), len(answers))
     if method.weights == "uniform":
         return maths.normalised(np.ones(len(answers)), len(answers))
     if method.weights == "greedy":
-        return maths.greedy_weights(answers, lambda fused: loss_of(fused, targets, data))
+        return maths.greedy_weights(answers, lambda fused: _selection_loss(fused, data))
     if data.classification:
-        return maths.fit_convex_weights(answers, targets)
-    return maths.fit_convex_weights_squared(answers, targets)
+        return maths.fit_convex_weights(answers, targets, row_weights=row_weights)
+    return maths.fit_convex_weights_squared(answers, targets, row_weights=row_weights)
+
+
+def _selection_loss(answers: NDArray[np.float64], data: Data) -> float:
+    return loss_of(answers, data.y["selection"], data, row_weights=data.weights.get("selection"))

@@ -20,7 +20,7 @@ from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context, Reporter
 from worker.ensemble.fusing import Fused, fused_product
-from worker.ensemble.members import Member
+from worker.ensemble.members import Member, loss_of
 from worker.learning import (
     Lesson,
     Single,
@@ -32,9 +32,9 @@ from worker.learning import (
     single_product,
     start_of,
     trained_codec,
+    weighed_rows,
 )
 from worker.nn.objectives import plain_objective, residual_objective
-from worker.nn.training import Rows
 from worker.package import Product, simplest
 from worker.rows import Data
 from worker.stages import Stages
@@ -116,12 +116,7 @@ class _Teaching:
         plain = self.first or not data.classification
         lesson = Lesson(
             network=self.network,
-            rows=Rows(
-                data.x["train"],
-                self._targets("train"),
-                selection_x=data.x["selection"],
-                selection_targets=self._targets("selection"),
-            ),
+            rows=weighed_rows(data, self._targets("train"), self._targets("selection")),
             objective=plain_objective(task, label_smoothing=smoothing) if plain else residual_objective(smoothing),
             training=self.training,
             seed=self.member.seed,
@@ -155,17 +150,15 @@ def _step(teaching: _Teaching, trained: Trained) -> tuple[Round, Answers]:
 
 def _weight(total: NDArray[np.float64], own: NDArray[np.float64], teaching: _Teaching) -> float:
     largest = LARGEST_FIRST_WEIGHT if teaching.first else LARGEST_STEP
-    targets = np.asarray(teaching.data.y["selection"])
+    targets, row_weights = np.asarray(teaching.data.y["selection"]), teaching.data.weights.get("selection")
     if teaching.data.classification:
-        return maths.fit_logit_weight(total, own, targets, largest=largest)
-    return maths.fit_squared_weight(total, own, targets.reshape(own.shape), largest=largest)
+        return maths.fit_logit_weight(total, own, targets, largest=largest, row_weights=row_weights)
+    return maths.fit_squared_weight(total, own, targets.reshape(own.shape), largest=largest, row_weights=row_weights)
 
 
 def _loss(total: Answers, name: RowSet, data: Data) -> float:
-    targets = np.asarray(data.y[name])
-    if data.classification:
-        return maths.negative_log_likelihood(maths.softmax(total[name]), targets)
-    return maths.mean_squared_error(total[name], targets.reshape(total[name].shape))
+    answers = maths.softmax(total[name]) if data.classification else total[name]
+    return loss_of(answers, data.y[name], data, row_weights=data.weights.get(name))
 
 
 def _member_product(spec: EnsembleSpec, place: int, found: Round, assignment: Assignment, data: Data) -> Product:

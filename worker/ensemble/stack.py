@@ -17,7 +17,7 @@ from worker.context import Context, Reporter
 from worker.ensemble.folds import compare_by_folds
 from worker.ensemble.fusing import Fused, fused_product
 from worker.ensemble.members import answers_of, loss_of, registered_members
-from worker.ensemble.meta import FittedMeta, fit_classifier, fit_regression, fold_numbers
+from worker.ensemble.meta import Answered, FittedMeta, fit_classifier, fit_regression, fold_numbers
 from worker.learning import Lesson, engine_of, hard_rows, learn, plan_stage, start_of
 from worker.nn.objectives import Objective, plain_objective
 from worker.nn.training import Rows
@@ -53,7 +53,10 @@ def fuse_stack(spec: EnsembleSpec, method: Stack, assignment: Assignment, contex
     held_out = out_of_fold(recipes, folds, context, data)
     selection = answers_of([member.graph for member in members], data.x["selection"], data.output)
     fit = fit_classifier if data.classification else fit_regression
-    meta = fit(held_out, data.y["train"], selection, data.y["selection"])
+    meta = fit(
+        Answered(held_out, data.y["train"], data.weights.get("train")),
+        Answered(selection, data.y["selection"], data.weights.get("selection")),
+    )
     context.reporter.log(f"{spec.name}: meta-learner with penalty {meta.strength:g}")
     notes = {**_notes(method, meta, held_out, data), "by_fold": compare_by_folds(held_out, folds, data)}
     return fused_product(Fused("stack", members, meta.learner, notes), assignment, data)
@@ -148,5 +151,7 @@ def _notes(method: Stack, meta: FittedMeta, held_out: NDArray[np.float64], data:
         "penalty": meta.strength,
         "selection_loss": meta.selection_loss,
         "fitted_on": "out-of-fold answers for the train rows; the penalty on the selection rows",
-        "out_of_fold_loss": [loss_of(answers, data.y["train"], data) for answers in held_out],
+        "out_of_fold_loss": [
+            loss_of(answers, data.y["train"], data, row_weights=data.weights.get("train")) for answers in held_out
+        ],
     }

@@ -9,7 +9,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from app.domain.fusion import stacked_probabilities
 from app.domain.job_errors import MethodNotApplicableError
-from worker.ensemble.meta import fit_classifier, fit_regression, fold_numbers
+from worker.ensemble.meta import Answered, fit_classifier, fit_regression, fold_numbers
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def stacks(noisy_digits):
     for number in range(5):
         part = folds != number
         held_out[:, ~part] = answers_for([model.fit(x[part], y[part]) for model in members()], x[~part])
-    leaky = fit_classifier(answers_for(fitted, x), y, answers_for(fitted, x), y)
-    honest = fit_classifier(held_out, y, selection, selection_y)
+    leaky = fit_classifier(*[Answered(answers_for(fitted, x), y)] * 2)
+    honest = fit_classifier(Answered(held_out, y), Answered(selection, selection_y))
     return leaky.learner, honest.learner, fitted
 
 
@@ -96,8 +96,8 @@ def test_trap_21_the_order_of_members_does_not_change_a_stack(noisy_digits, stac
     _, _, fitted = stacks
     train, selection, report = (answers_for(fitted, rows) for rows in (x, selection_x, report_x))
     order = [2, 0, 1]
-    first = fit_classifier(train, y, selection, selection_y)
-    moved = fit_classifier(train[order], y, selection[order], selection_y)
+    first = fit_classifier(Answered(train, y), Answered(selection, selection_y))
+    moved = fit_classifier(Answered(train[order], y), Answered(selection[order], selection_y))
     np.testing.assert_allclose(
         stacked_probabilities(report, first.learner.kernel, first.learner.bias),
         stacked_probabilities(report[order], moved.learner.kernel, moved.learner.bias),
@@ -109,7 +109,7 @@ def test_few_rows_leave_a_stack_near_the_geometric_mean():
     rng = np.random.default_rng(0)
     answers = rng.dirichlet(np.ones(3), size=(2, 6))
     labels = rng.integers(3, size=6)
-    chosen = fit_classifier(answers, labels, answers[:, ::-1], labels)
+    chosen = fit_classifier(Answered(answers, labels), Answered(answers[:, ::-1], labels))
     assert np.abs(chosen.learner.kernel - np.tile(np.eye(3) / 2, (2, 1))).max() < 0.5
 
 
@@ -117,7 +117,32 @@ def test_a_stack_of_regressions_weights_the_better_member():
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(400, 1))
     answers = np.stack([targets + rng.normal(size=targets.shape) * scale for scale in (0.1, 1.0)])
-    learner = fit_regression(answers[:, :300], targets[:300], answers[:, 300:], targets[300:]).learner
+    train, selection = (Answered(answers[:, part], targets[part]) for part in (slice(300), slice(300, None)))
+    learner = fit_regression(train, selection).learner
     assert learner.kernel.shape == (2, 1)
     assert learner.kernel[0, 0] > 0.8
     assert learner.kernel[1, 0] < 0.2
+
+
+@pytest.mark.parametrize("fit", [fit_classifier, fit_regression])
+def test_a_stack_learns_from_a_row_of_weight_2_as_from_that_row_twice(fit):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 80)
+    if fit is fit_classifier:
+        targets, answers = labels, rng.dirichlet(np.ones(3), size=(2, 80)) + np.eye(3)[labels] / 4
+        answers /= answers.sum(axis=2, keepdims=True)
+    else:
+        targets, answers = labels[:, None], labels[:, None] + rng.normal(size=(2, 80, 1))
+    weights = rng.integers(0, 4, 80)
+    weighted, repeated = (
+        [Answered(answers[:, rows], targets[rows], own) for rows, own in parts]
+        for parts in (
+            [(slice(50), 5 * weights[:50]), (slice(50, None), weights[50:])],
+            [(np.repeat(np.arange(50), weights[:50]), None), (np.repeat(np.arange(50, 80), weights[50:]), None)],
+        )
+    )
+    found, expected = fit(*weighted), fit(*repeated)
+    np.testing.assert_allclose(found.learner.kernel, expected.learner.kernel, atol=1e-3)
+    np.testing.assert_allclose(found.learner.bias, expected.learner.bias, atol=1e-3)
+    assert found.strength == expected.strength
+    assert found.selection_loss == pytest.approx(expected.selection_loss, rel=1e-4)

@@ -4,6 +4,9 @@ Every method is run on a weighted data set and on one in which rows stand as oft
 batch, both must come to the same network.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,10 @@ from app.domain.datasets import ROW_SETS
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import Network
 from app.domain.optimize_specs import Transfer
+from app.domain.specs import Parallel, RegisteredMember
 from app.domain.training_specs import Augmentation
 from tests.worker.methods.jobs import Job, Workshop, write_dataset
+from worker.ensemble.parallel import find_weights
 from worker.learning import hard_rows
 from worker.optimize.selection import selection_figures
 from worker.optimize.transfer import transfer_set
@@ -108,12 +113,19 @@ def optimize(**method: Any) -> dict[str, Any]:
     return {"kind": "optimize", "name": "new", "training": {**TRAINING, "epochs": 2}, "method": method}
 
 
+def ensemble(method: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return {"kind": "ensemble", "name": "fused", "training": {**TRAINING, "epochs": 2}, "method": method, **options}
+
+
+STACK = ensemble({"method": "stack", "members": [{"model": "parent/1"}], "folds": 2})
+NEW = [{"architecture": MLP, "seed": seed} for seed in (0, 1)]
 METHODS: dict[str, tuple[dict[str, Any], str | None]] = {
     "prune": (
         optimize(method="prune", parent="p/1", criterion="taylor", rounds=1, learn_from="parent"),
         "parent",
     ),
     "distill": (optimize(method="distill", teacher="t/1", student=MLP), "teacher"),
+    "serial": (ensemble({"method": "serial", "members": NEW}), None),
 }
 
 
@@ -123,6 +135,19 @@ def test_every_method_counts_rows_by_their_weights(both, parent, name):
     given = {role: [parent.version()]} if role else {}
     weighted, repeated = (workshop.run(spec, **given) for workshop in both)
     assert_alike(weighted, repeated)
+
+
+@pytest.mark.parametrize("weights", ["greedy", "convex"])
+def test_weights_of_members_are_fitted_to_rows_by_weight(both, weights):
+    """The first member is right where rows weigh nothing, the second where they weigh."""
+    members = [RegisteredMember(model="a/1"), RegisteredMember(model="b/1")]
+    method = Parallel(method="parallel", members=members, weights=weights)
+    data = open_data(both[0].dataset)
+    idle = data.weights["selection"] == 0
+    right = np.stack([np.where(idle, 0.999, 0.2), np.where(idle, 0.001, 0.9)])[..., None]
+    answers = np.where(data.y["selection"][:, None] == [0, 1], right, 1 - right)
+    assert find_weights(method, answers, data)[1] > 0.72
+    assert find_weights(method, answers, replace(data, weights={}))[1] < 0.72
 
 
 def test_losses_that_choose_are_weighted_and_accuracies_are_not(both, parent):
@@ -156,6 +181,19 @@ def test_a_copy_weighs_what_its_row_does_and_a_row_without_a_label_1(both, tmp_p
 def test_quantizing_says_that_it_does_not_use_weights(both, parent):
     job = both[0].run(optimize(method="quantize", parent="p/1", mode="float16"), parent=[parent.version()])
     assert job.report["method"]["row_weights"].startswith("not used")
+
+
+def with_weights(workshop: Workshop, root: Path, change: Callable[[np.ndarray], np.ndarray]) -> Workshop:
+    path = root / "train_weight.npy"
+    np.save(path, change(np.load(workshop.dataset.files["train_weight"])))
+    files = {**workshop.dataset.files, "train_weight": path}
+    return Workshop(root / "jobs", workshop.dataset.model_copy(update={"files": files}))
+
+
+def test_a_fold_without_any_weight_is_refused(both, parent, tmp_path):
+    heavy = with_weights(both[0], tmp_path, lambda own: (np.arange(len(own)) == 7).astype(np.float32))
+    with pytest.raises(MethodNotApplicableError, match="rows to learn from have the weight 0"):
+        heavy.run(STACK, members=[parent.version()])
 
 
 def test_mixed_rows_have_no_weight_so_mixup_is_refused(both):
