@@ -84,6 +84,8 @@ class TextCNN(Value):
 class ResNet(Value):
     """Stack residual blocks of equal width (He et al. 2016), after a convolution and `pools` poolings.
 
+    Each pooling is followed by `convolutions` that stand outside of every block.
+
     `groups` shares the weights of equal blocks: the blocks are split, in order, into that many groups with one set of
     convolution weights each (ALBERT, Lan et al. 2020). Batch normalization stays per position.
     """
@@ -94,6 +96,7 @@ class ResNet(Value):
     groups: Annotated[int, Field(ge=1, le=200)] | None = None
     kernel_size: KernelSize = 3
     pools: Annotated[int, Field(ge=0, le=8)] = 1
+    convolutions: Annotated[int, Field(ge=0, le=8, description="Convolutions after each pooling.")] = 0
     dropout: Rate = 0.2
 
 
@@ -304,6 +307,8 @@ def _resnet(architecture: ResNet, shape: Shape) -> Parts:
     for index in range(1, architecture.pools + 1):
         parts.append(halving_pool(f"pool{index}", shape))
         shape = halved(shape)
+        for place in range(1, architecture.convolutions + 1):
+            parts += normalized_parts(convolution, f"front{index}_conv{place}", options)
     for index in range(architecture.blocks):
         before = parts[-1].name
         parts += residual_block(convolution, f"block{index + 1}", before, _group_of(index, architecture), options)
