@@ -55,6 +55,6 @@ def examine_drop(own: Array, other: Array, data: Data, *, against: str, max_drop
 def _test(own: Array, other: Array, data: Data, *, margin: float, seed: int) -> NonInferiority:
     targets = np.asarray(data.y["report"])
     if data.classification:
-        return non_inferior(own.argmax(axis=1) == targets, other.argmax(axis=1) == targets, margin, seed=seed)
+        return non_inferior(own.argmax(axis=1) == targets, other.argmax(axis=1) == targets, margin)
     squared, others = (np.square(answers - targets.reshape(answers.shape))[:, 0] for answers in (own, other))
     return non_inferior_errors(squared, others, margin, seed=seed)

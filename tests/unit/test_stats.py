@@ -63,10 +63,19 @@ def test_a_paired_bootstrap_covers_the_true_difference_about_19_times_in_20():
     assert 0.9 <= covered / 200 <= 0.99
 
 
-def test_a_model_compared_with_itself_shows_no_difference():
+def test_a_model_compared_with_itself_shows_no_difference_and_no_certainty():
     correct = np.random.default_rng(0).random(100) < 0.9
     told = stats.compare_accuracy(correct, correct, against="itself")
-    assert (told.difference, told.interval, told.p_value, told.verdict) == (0, (0, 0), 1, "no difference shown")
+    assert (told.difference, told.p_value, told.verdict) == (0, 1, "no difference shown")
+    assert told.interval == pytest.approx((-0.037, 0.037), abs=1e-3)
+    assert told.smallest_shown == 0.06
+
+
+def test_six_rows_that_differ_are_the_fewest_that_show_anything():
+    other, rows = np.zeros(1000, bool), np.arange(1000)
+    five, six = (stats.compare_accuracy(rows < count, other, against="none") for count in (5, 6))
+    assert (five.verdict, six.verdict) == ("no difference shown", "better")
+    assert five.smallest_shown >= six.difference == 0.006
 
 
 def test_verdicts_say_which_way_a_shown_difference_goes():
@@ -118,12 +127,54 @@ def test_a_verdict_follows_the_p_value_that_is_adjusted_for_many_comparisons():
     assert corrected[0].p_value == alone.p_value
 
 
-def test_a_model_is_never_inferior_to_itself():
+def test_a_copy_is_as_good_as_its_rows_can_show():
     correct = np.random.default_rng(0).random(300) < 0.9
-    told = stats.non_inferior(correct, correct, 0.0)
-    assert (told.passed, told.difference, told.lower_bound, told.smallest_margin) == (True, 0, 0, 0)
-    squared = np.random.default_rng(0).random(300)
-    assert stats.non_inferior_errors(squared, squared, 0.0).passed
+    told = stats.non_inferior(correct, correct, 0.005)
+    assert (told.passed, told.difference) == (False, 0)
+    assert told.smallest_margin == -told.lower_bound == pytest.approx(2.706 / 302.706, rel=1e-3)
+    assert stats.non_inferior(correct, correct, told.smallest_margin + 1e-9).passed
+
+
+@pytest.mark.parametrize(("better", "worse", "rows"), [(0, 1, 44), (9, 16, 200), (1, 40, 300), (120, 80, 10_000)])
+def test_the_bound_of_a_paired_difference_is_where_its_score_says_so(better, worse, rows):
+    optimize = pytest.importorskip("scipy.optimize")
+    bound = stats.paired_score_bound(better, worse, rows, confidence=0.95)
+
+    def unlikely(share):
+        """Tango 1998: the likelihood of `share` for what the second alone gets right, if the bound were true."""
+        return -(
+            better * np.log(share + bound)
+            + worse * np.log(share)
+            + (rows - better - worse) * np.log(1 - 2 * share - bound)
+        )
+
+    least, most = max(0.0, -bound) + 1e-12, (1 - bound) / 2 - 1e-12
+    share = optimize.minimize_scalar(unlikely, bounds=(least, most), method="bounded", options={"xatol": 1e-12}).x
+    deviation = np.sqrt(rows * (2 * share + bound - bound**2))
+    assert (better - worse - rows * bound) / deviation == pytest.approx(1.6449, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lost", "won", "margin"), [(359, 0.005, 0.0, 0.005), (1000, 0.005, 0.0, 0.005), (88, 0.02, 0.0, 0.02),
+                                        (2000, 0.02, 0.015, 0.005), (10_000, 0.02, 0.015, 0.005)]
+)  # fmt: skip
+def test_a_model_just_as_bad_as_is_forbidden_passes_one_time_in_twenty(rows, lost, won, margin):
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(rows, (won, lost, 1 - won - lost), size=2000).tolist()
+    bounds = [stats.paired_score_bound(better, worse, rows, confidence=0.95) for better, worse, _ in draws]
+    assert np.mean(np.array(bounds) >= -margin) <= 0.06
+
+
+def test_the_share_of_a_lead_has_an_interval_only_where_the_lead_is_shown():
+    rng = np.random.default_rng(0)
+    control = rng.random(2000) < 0.8
+    teacher, student = control | (rng.random(2000) < 0.4), control | (rng.random(2000) < 0.2)
+    share, (low, high) = stats.share_of_lead(student * 1.0, teacher * 1.0, control * 1.0)
+    assert share == pytest.approx((student.mean() - control.mean()) / (teacher.mean() - control.mean()))
+    assert 0.2 < low < share < high < 0.8
+    few = slice(0, 20)
+    assert stats.share_of_lead(student[few] * 1.0, teacher[few] * 1.0, control[few] * 1.0)[1] is None
+    assert stats.share_of_lead(student * 1.0, control * 1.0, teacher * 1.0) == (None, None)
 
 
 def test_a_drop_beyond_the_margin_fails_and_one_far_within_it_passes():
@@ -182,7 +233,7 @@ def test_the_p_value_over_runs_is_that_of_the_t_test():
         scipy_stats.ttest_1samp(values, 0).pvalue
     )
     assert stats.p_value_over_runs(stats.mean_over_runs([0.0, 0.0])) == 1
-    assert stats.p_value_over_runs(stats.mean_over_runs([0.5, 0.5])) == 0
+    assert stats.p_value_over_runs(stats.mean_over_runs([0.5, 0.5])) == 1
 
 
 def test_the_corrected_resampled_t_is_wider_than_the_plain_one():

@@ -45,11 +45,16 @@ def test_without_max_drop_everything_passes(workshop, parent):
     assert job.product.manifest.rejected is None
 
 
-def test_a_copy_of_a_model_loses_nothing(workshop):
+def test_a_copy_of_a_model_passes_what_the_rows_can_show_and_nothing_finer(workshop):
     data = open_data(workshop.dataset)
-    own = answers_with(data, wrong=20)
-    gate = examine_drop(own, own, data, against="itself", max_drop=0.0)
+    own, rows = answers_with(data, wrong=20), len(data.y["report"])
+    shown = 100 * 2.706 / (rows + 2.706)
+    gate = examine_drop(own, own, data, against="itself", max_drop=1.01 * shown)
     assert (gate.passed, gate.difference, gate.reason) == (True, 0, None)
+    assert gate.smallest_shown == pytest.approx(shown, rel=1e-3)
+    refused = examine_drop(own, own, data, against="itself", max_drop=0.99 * shown)
+    assert not refused.passed
+    assert "measure on more" in refused.reason
 
 
 def test_the_reason_says_when_the_rows_are_too_few(workshop):
