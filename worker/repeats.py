@@ -10,6 +10,7 @@ from worker.assignment import Assignment
 from worker.context import Context
 from worker.learning import plan_stage
 from worker.nested import report_of, run_all_nested, run_for_report
+from worker.optimize.gap import gap_over_runs
 from worker.package import Product, amend
 from worker.rows import Data
 from worker.stages import Stages
@@ -71,6 +72,7 @@ def summarize_runs(reports: Sequence[Mapping[str, Any]], *, first_seed: int) -> 
         "registered": first_seed,
         "interval": "95 % t interval of the mean over trainings; all were measured on the same report rows",
         **{name: asdict(mean_over_runs(values)) for name in FIGURES if (values := _values(reports, name))},
+        "gap_kept": gap_over_runs(reports),
         "against_baseline": against[0] if against else None,
         "comparisons": against,
         "passed_gate": sum(gates) if gates else None,

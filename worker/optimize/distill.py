@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.network import Network
@@ -29,6 +28,7 @@ from worker.learning import (
 )
 from worker.nn.objectives import Objective, decoupled_objective, distillation_objective, plain_objective
 from worker.nn.training import Rows
+from worker.optimize.gap import gap_notes
 from worker.optimize.hints import Guide, guide_of
 from worker.optimize.lectures import LECTURE, Lecture, Lecturer, lecture_codec
 from worker.optimize.parents import baseline_of, link_to, referred, size_notes
@@ -189,31 +189,3 @@ class _School:
     def _lesson(self, rows: Rows, objective: Objective) -> Lesson:
         start: dict[str, NDArray[Any]] = start_of(self.network, self.data)
         return Lesson(self.network, rows, objective, self.training, self.spec.seed, start)
-
-
-def gap_notes(student: Array, others: list[Array], data: Data) -> dict[str, Any]:
-    """Say which share of the teacher's lead over the control the student has, and the figures behind it.
-
-    In accuracy on the report rows; for a regression in root mean squared error. `gap_kept` is None without a control
-    or where the teacher has no lead.
-    """
-    names = ("student", "teacher", "control")
-    figures = {name: _figure(answers, data) for name, answers in zip(names, (student, *others), strict=False)}
-    measure = "accuracy" if data.classification else "rmse"
-    return {"gap_kept": gap_kept(figures, data), "gap": {"measure": measure, **figures}}
-
-
-def gap_kept(figures: dict[str, float], data: Data) -> float | None:
-    """Return (student - control) / (teacher - control), of accuracies or of negated mean squared errors."""
-    if "control" not in figures:
-        return None
-    scores = {name: value if data.classification else -(value**2) for name, value in figures.items()}
-    lead = scores["teacher"] - scores["control"]
-    return (scores["student"] - scores["control"]) / lead if lead > 0 else None
-
-
-def _figure(answers: Array, data: Data) -> float:
-    targets = np.asarray(data.y["report"])
-    if data.classification:
-        return float((answers.argmax(axis=1) == targets).mean())
-    return float(np.square(answers - targets.reshape(answers.shape)).mean() ** 0.5)

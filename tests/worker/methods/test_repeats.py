@@ -9,6 +9,7 @@ from app.domain.specs import job_spec_adapter
 from app.domain.stats import holm
 from tests.worker.methods.jobs import Job, Workshop, digits
 from worker.context import Stopped
+from worker.optimize.gap import gap_over_runs
 from worker.package import file_ref
 from worker.repeats import summarize_runs, with_seed
 
@@ -137,3 +138,16 @@ def test_a_distillation_is_compared_with_its_teacher_over_all_seeds(small, alone
         "the same student trained on labels alone",
     ]
     assert told["passed_gate"] == 2
+
+
+def test_the_share_of_a_lead_over_several_runs_is_that_of_the_mean_lead():
+    gaps = [
+        {"measure": "accuracy", "student": 0.93, "teacher": 0.96, "control": 0.90},
+        {"measure": "accuracy", "student": 0.94, "teacher": 0.96, "control": 0.97},
+    ]
+    reports = [{"method": {"gap": gap}} for gap in gaps]
+    assert gap_over_runs(reports) == pytest.approx((0.935 - 0.935) / (0.96 - 0.935))
+    assert gap_over_runs(reports[1:]) is None
+    assert gap_over_runs([*reports, {"method": {"gap": {"measure": "accuracy", "student": 0.9}}}]) is None
+    by_rmse = [{"method": {"gap": {"measure": "rmse", "student": 3.0, "teacher": 1.0, "control": 5.0}}}]
+    assert gap_over_runs(by_rmse) == pytest.approx(16 / 24)
