@@ -222,8 +222,9 @@ def _dense(graph: Graph, layer: ly.Dense, inputs: Sequence[Value], shape: Shape)
     value = inputs[0] if len(shape) == 1 else channels_last(graph, inputs[0])
     kernel, order = graph.variable(layer, "kernel"), flat_order(value)
     name = f"{layer.weights_name}/kernel"
-    if order is not None:
-        kernel, name = kernel[order], f"{name}.of_{'x'.join(map(str, value.flattened or ()))}"
+    if value.flattened is not None:
+        places, channels = prod(value.flattened[:-1]), value.flattened[-1]  # all that the order depends on
+        kernel, name = kernel[order], f"{name}.of_{places}x{channels}"
     operands = [value.name, graph.constant(name, kernel)]
     bias = _bias(graph, layer)
     if len(shape) == 1:

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from app.serving.graph import IR_VERSION
+from worker.graph_cost import find_variables
 
 Tensors = Mapping[str, onnx.TensorProto]
 
@@ -116,10 +117,13 @@ def _drop_zero_points(graph: onnx.ModelProto) -> None:
 
 
 def _merge_equal(graph: onnx.ModelProto) -> None:
-    """Let initializers of equal content be one."""
+    """Let constants of equal content be one; variables of equal values are not shared, and stay as many as they are."""
     first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     names = {}
+    variables = find_variables(graph)
     for tensor in graph.graph.initializer:
+        if tensor.name in variables:
+            continue
         key = (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
         names[tensor.name] = first.setdefault(key, tensor.name)
     _rename(graph, names)

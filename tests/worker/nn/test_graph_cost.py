@@ -14,6 +14,8 @@ from tests.unit.test_presets import SCHEMAS, adapter
 from tests.worker.nn.test_export import LAYERS, named, network_of, random_weights
 from worker.graph_cost import check_cost, graph_cost
 from worker.nn.export import to_onnx
+from worker.optimize.quantizing import to_float16
+from worker.optimize.tidying import tidy
 
 
 def exported(network, seed=0):
@@ -64,6 +66,50 @@ def test_a_log_mel_front_is_told_apart():
     check_cost(network, trace(network), exported(network))
     assert found.macs == frames * 8 * 3
     assert found.transform_macs == frames * (64 * 66 + 66 * 8)
+
+
+@pytest.mark.parametrize("features", list(SCHEMAS))
+def test_trap_36_neither_names_nor_types_change_what_is_counted(features):
+    schema = SCHEMAS[features]
+    for kind in fitting_types(schema):
+        if kind != "graph":
+            network = build_network(adapter.validate_python({"type": kind}), schema)
+            graph = exported(network)
+            halved = graph_cost(tidy(to_float16(graph)))
+            assert graph_cost(tidy(graph)) == graph_cost(graph)
+            assert (halved.parameters, halved.macs) == (trace(network).parameters, graph_cost(graph).macs)
+            assert halved.bytes_by_type["float16"] > 0
+
+
+def branch(name, shape):
+    return [
+        ly.Reshape(name=f"{name}_maps", shape=shape, inputs=("input",)),
+        ly.Conv2D(name=f"{name}_conv", filters=shape[-1], kernel_size=(1, 1)),
+        ly.Flatten(name=f"{name}_flat"),
+        dense(name, 6, weights="both"),
+    ]
+
+
+@pytest.mark.parametrize(("shape", "stored"), [((6, 2, 3), 1), ((2, 2, 9), 2)])
+def test_trap_34_a_kernel_behind_maps_of_two_shapes_is_counted_once(shape, stored):
+    network = network_of(
+        *branch("one", (2, 6, 3)),
+        *branch("other", shape),
+        ly.Add(name="sum", inputs=("one", "other")),
+        dense("last", 3),
+        shape=(36,),
+    )
+    graph = exported(network)
+    check_cost(network, trace(network), graph)
+    assert sum(tuple(tensor.dims) == (36, 6) for tensor in graph.graph.initializer) == stored
+    assert graph_cost(tidy(graph)) == graph_cost(graph)
+
+
+def test_trap_12_layers_of_equal_values_are_not_counted_as_shared():
+    network = network_of(dense("first", 6), dense("second", 6), dense("last", 3), shape=(6,))
+    weights = random_weights(network, 0)
+    weights |= {f"second/{name}": weights[f"first/{name}"] for name in ("kernel", "bias")}
+    assert graph_cost(tidy(to_onnx(network, weights))).parameters == trace(network).parameters
 
 
 def test_a_graph_that_holds_other_than_the_network_is_refused():
