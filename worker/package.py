@@ -86,7 +86,12 @@ class Draft:
     @property
     def served(self) -> Path:
         """Return the file that will answer."""
-        return self.directory / served_file([path.name for path in self.directory.iterdir()])
+        return served_in(self.directory)
+
+
+def served_in(directory: Path) -> Path:
+    """Return the file of a version's directory that answers."""
+    return directory / served_file([path.name for path in directory.iterdir()])
 
 
 def write_weights(directory: Path, network: Network, weights: Mapping[str, NDArray[Any]]) -> None:

@@ -19,6 +19,7 @@ from app.serving.packed import is_packed_file, read_graph, write_graph
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import Assignment, VersionInput
 from worker.context import Context
+from worker.graph_cost import graph_cost
 from worker.optimize.parents import baseline_of, link_to, referred, served_path, size_notes
 from worker.optimize.quantizing import (
     DENSE,
@@ -30,7 +31,7 @@ from worker.optimize.quantizing import (
     weighted_layers,
 )
 from worker.optimize.tidying import fold_batch_norms, tidy
-from worker.package import PARITY_ROWS, Draft, Product, finish
+from worker.package import PARITY_ROWS, Draft, Product, finish, served_in
 from worker.rows import Array, Data
 
 # A channel that sums fewer products is no faster in int8; it is left alone where its layer has few of the weights.
@@ -80,8 +81,7 @@ def _draft(
     notes: dict[str, Any],
     data: Data,
 ) -> Draft:
-    """Keep the parent's counts: quantization changes how numbers are written, not how many there are."""
-    metrics = parent.manifest.metrics
+    parameters, macs = counts_of(parent, served_in(directory))
     return Draft(
         directory=directory,
         kind=parent.manifest.kind,
@@ -89,8 +89,8 @@ def _draft(
         method="quantize",
         seed=assignment.seed,
         recipe_digest=assignment.recipe_digest,
-        parameters=metrics.parameters,
-        macs=metrics.macs,
+        parameters=parameters,
+        macs=macs,
         weights_bytes=0,
         parity=_difference(parent, directory, data),
         baselines=[baseline_of(parent, data, role="parent")],
@@ -98,6 +98,18 @@ def _draft(
         notes=notes,
         max_drop=method.max_drop,
     )
+
+
+def counts_of(parent: VersionInput, path: Path) -> tuple[int, int]:
+    """Count the parameters and the multiply-accumulates per row of a file made of the parent's, in the file itself.
+
+    What the parent's figure counts otherwise than its graph, a log-mel front as a fast transform, is counted so here.
+    """
+    known = parent.manifest.metrics.macs
+    before, after = (graph_cost(read_graph(file)) for file in (served_path(parent), path))
+    if before.macs is None or after.macs is None:
+        return after.parameters, known
+    return after.parameters, after.macs + known - before.macs
 
 
 def _members_of(parent: VersionInput) -> tuple[Link, ...]:
@@ -253,8 +265,8 @@ def numbers_of(path: Path) -> dict[str, Any]:
 def _difference(parent: VersionInput, directory: Path, data: Data) -> dict[str, Any]:
     """Say how far the answers moved from the parent's; raise MethodNotApplicableError when they are no numbers."""
     rows = data.x["selection"][:PARITY_ROWS]
-    graph = next(path for path in directory.iterdir() if path.name.startswith("model."))
-    before, after = (predict_rows(load_engine(path), rows, data.output) for path in (served_path(parent), graph))
+    graphs = (served_path(parent), served_in(directory))
+    before, after = (predict_rows(load_engine(path), rows, data.output) for path in graphs)
     if not np.isfinite(after).all():
         raise MethodNotApplicableError("The quantized graph answers what is no number.", hint="Use another mode.")
     return {"rows": len(rows), "max_difference": float(np.abs(after - before).max(initial=0)), "against": "the parent"}

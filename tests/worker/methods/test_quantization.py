@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 from app.domain import layers as ly
 from app.domain.job_errors import MethodNotApplicableError
-from app.domain.network import InputSpec, Network
+from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import CNN, build_network
 from app.serving.runtime import load_engine, predict_rows
 from tests.worker.methods.jobs import Workshop, report_of
@@ -20,6 +20,8 @@ from worker.optimize.quantizing import calibrate, to_float16, to_static_int8, we
 from worker.optimize.tidying import fold_batch_norms, tidy
 from worker.package import file_ref
 from worker.rows import open_data
+
+PRUNE = {"method": "prune", "ratio": 0.3, "rounds": 1}
 
 
 def quantized(workshop: Workshop, version, mode="static_int8", **options):
@@ -133,8 +135,42 @@ def test_an_int8_model_answers_as_its_parent_does(static, parent, rows):
     assert len(np.unique(after)) > 256  # nothing rounds the answers to 8 bits
     manifest = static.product.manifest
     assert (manifest.kind, manifest.links[0].role) == ("single", "parent")
-    assert manifest.metrics.parameters == parent.product.manifest.metrics.parameters
-    assert manifest.metrics.macs == parent.product.manifest.metrics.macs
+
+
+def norms_of(job):
+    """Return the channels of the parent's normalizations, and what these multiply per row."""
+    network = Network.model_validate_json((job.product.directory / "network.json").read_bytes())
+    traced = trace(network)
+    norms = [layer.name for layer in network.layers if isinstance(layer, ly.BatchNorm)]
+    return sum(traced.shapes[name][-1] for name in norms), sum(traced.macs_by_layer[name] for name in norms)
+
+
+def test_trap_40_the_counts_are_those_of_the_served_file_in_which_normalization_is_folded(static, parent):
+    before, after = (job.product.manifest.metrics for job in (parent, static))
+    channels, work = norms_of(parent)
+    assert work > 0
+    assert after.parameters == before.parameters - 3 * channels  # gamma, beta, mean and variance become one bias
+    assert after.macs == before.macs - work
+    graph = static.report["graph"]
+    assert (graph["parameters"], graph["macs"]) == (after.parameters, after.macs)
+
+
+@pytest.mark.parametrize("mode", ["static_int8", "dynamic_int8", "float16"])
+def test_trap_40_a_network_in_which_nothing_is_folded_counts_as_before(workshop, dense, mode):
+    before, after = (job.product.manifest.metrics for job in (dense, quantized(workshop, dense.version(), mode)))
+    assert (after.parameters, after.macs) == (before.parameters, before.macs)
+
+
+def test_trap_36_the_graph_of_a_quantized_report_says_which_bytes_are_int8(static, workshop, dense, parent):
+    chain = {"method": "chain", "parent": "parent", "max_drop": None, "steps": [PRUNE, {"method": "quantize"}]}
+    chained = workshop.run({"kind": "optimize", "method": chain, "training": SHORT}, parent=[dense.version()])
+    spec = {"kind": "ensemble", "method": {"method": "parallel", "members": [{"model": "a/1"}, {"model": "b/1"}]}}
+    fused = workshop.run(spec, members=[parent.version(), dense.version()])
+    for job in (static, chained, quantized(workshop, fused.version(), max_drop=2.0)):
+        graph, metrics = job.report["graph"], job.product.manifest.metrics
+        assert graph["int8_weight_fraction"] > 0.7
+        assert graph["bytes_by_type"]["int8"] > 0.5 * metrics.parameters
+        assert (graph["parameters"], graph["macs"]) == (metrics.parameters, metrics.macs)
 
 
 def test_equal_jobs_make_equal_files(static, workshop, parent):
@@ -232,6 +268,16 @@ def test_rows_of_every_kind_are_quantized(kind, tmp_path):
     assert job.report["method"]["int8_weight_fraction"] > (0.2 if kind == "text" else 0.5)
     assert job.product.manifest.input == parent.product.manifest.input
     assert job.product.manifest.metrics.served_bytes < parent.product.manifest.metrics.served_bytes
+
+
+def test_a_fast_transform_in_front_is_counted_as_before(tmp_path):
+    workshop = workshop_of("audio", tmp_path)
+    architecture = {"type": "mlp", "hidden": [40], "dropout": 0.0}
+    parent = workshop.run({"kind": "train", "name": "net", "architecture": architecture, "training": SHORT})
+    job = quantized(workshop, parent.version(), "dynamic_int8")
+    before, after = (made.product.manifest.metrics for made in (parent, job))
+    assert (after.parameters, after.macs) == (before.parameters, before.macs)
+    assert job.report["graph"]["transform_macs"] == parent.report["graph"]["transform_macs"] > 0
 
 
 def test_a_quantized_model_is_neither_quantized_again_nor_rewritten(workshop, static):
