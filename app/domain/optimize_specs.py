@@ -5,7 +5,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from app.domain.datasets import Value
 from app.domain.layer_base import LayerName
@@ -133,11 +133,12 @@ class DistillOptions(Value):
         default=True, description="Also train the same student on hard labels alone, with the same budget."
     )
 
-    @model_validator(mode="after")
-    def _check_alpha(self) -> "DistillOptions":
-        if self.loss == "kd" and self.alpha is not None and self.alpha > 1:
-            raise ValueError("`alpha` of the loss kd is a share: at most 1")
-        return self
+    @field_validator("alpha")
+    @classmethod
+    def _check_alpha(cls, alpha: float | None, fields: ValidationInfo) -> float | None:
+        if fields.data.get("loss") == "kd" and alpha is not None and alpha > 1:
+            raise ValueError(f"`alpha` of the loss kd is a share, at most 1, not {alpha:g}; `loss: dkd` takes more")
+        return alpha
 
     @property
     def soft_weight(self) -> float:
@@ -156,7 +157,7 @@ class PruneOptions(Value):
     """Remove what contributes least.
 
     `structured` takes whole filters and units out of all layers that must agree on them (residual sums, concatenations,
-    normalization, Flatten, shared layers), so that the model is smaller and faster; `ratio` is the share of channels.
+    normalization, Flatten, shared layers), so that the model is smaller; `ratio` is the share of channels.
     `unstructured` sets single weights to zero along a polynomial schedule (Zhu & Gupta 2017), which saves only
     compressed bytes; `ratio` is the share of weights. Criteria of channels: norms of their weights (l1, Li et al. 2017;
     l2), the scale of their batch normalization (Liu et al. 2017), or the first-order change of the loss (taylor,

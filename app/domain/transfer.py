@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from app.domain.datasets import DatasetSchema
-from app.domain.errors import InvalidRequestError, ShapeMismatchError
+from app.domain.errors import FieldError, InvalidRequestError, ShapeMismatchError
 from app.domain.optimize_specs import Chain, Distill, DistillOptions, DistillStep
 from app.domain.specs import JobSpec, OptimizeSpec
 from app.domain.training_specs import TrainingSpec
@@ -26,32 +26,50 @@ def unlabelled_of(spec: JobSpec) -> dict[str, str]:
     return {pointer: name for pointer, name in found.items() if name is not None}
 
 
-def check_transfer(method: DistillOptions, training: TrainingSpec, schema: DatasetSchema) -> None:
-    """Raise InvalidRequestError when the options of a distillation contradict each other or the data."""
+def check_transfer(
+    method: DistillOptions, training: TrainingSpec, schema: DatasetSchema, *, pointer: str = "/method"
+) -> None:
+    """Raise InvalidRequestError, with its field below `pointer`, when options contradict each other or the data."""
+    for check in (_check_copies, _check_labels):
+        check(method, training, pointer)
+    if schema.task == "regression" and (method.loss == "dkd" or method.teacher_mean == "logits"):
+        field, wrong = ("loss", "the loss dkd") if method.loss == "dkd" else ("teacher_mean", "a mean of logits")
+        raise _wrong(
+            f"{pointer}/{field}",
+            f"The data set is a regression, and {wrong} needs classes.",
+            "Leave `loss` at kd and `teacher_mean` at probabilities.",
+        )
+
+
+def _check_copies(method: DistillOptions, training: TrainingSpec, pointer: str) -> None:
     transfer, augmentation = method.transfer, training.augmentation
     if transfer.augmented_copies and not augmentation.used:
-        raise InvalidRequestError(
+        raise _wrong(
+            f"{pointer}/transfer/augmented_copies",
             "The transfer set wants augmented copies, and the training has no augmentation to change them by.",
-            hint="Set `training.augmentation`, or leave `transfer.augmented_copies` at 0.",
+            "Set `training.augmentation`, or leave `transfer.augmented_copies` at 0.",
         )
     if transfer.labels == "out_of_fold" and transfer.augmented_copies and augmentation.mixup:
-        raise InvalidRequestError(
+        raise _wrong(
+            f"{pointer}/transfer/labels",
             "A mixed row belongs to two folds, so no out-of-fold teacher can answer for it.",
-            hint="Leave out `mixup`, or let the teacher itself answer (`transfer.labels: teacher`).",
+            "Leave out `mixup`, or let the teacher itself answer (`transfer.labels: teacher`).",
         )
-    if training.class_weights and (transfer.unlabelled or method.hints):
-        raise InvalidRequestError(
+
+
+def _check_labels(method: DistillOptions, training: TrainingSpec, pointer: str) -> None:
+    if training.class_weights and (method.transfer.unlabelled or method.hints):
+        raise _wrong(
+            f"{pointer}/{'transfer/unlabelled' if method.transfer.unlabelled else 'hints'}",
             "Rows without a label, and hints, have no class to be weighed by.",
-            hint="Leave out `class_weights`.",
+            "Leave out `class_weights`.",
         )
     if training.precision != "float32" and method.hints:
-        raise InvalidRequestError("Hints are compared in float32.", hint="Leave `training.precision` at float32.")
-    if schema.task == "regression" and (method.loss == "dkd" or method.teacher_mean == "logits"):
-        wrong = "the loss dkd" if method.loss == "dkd" else "a mean of logits"
-        raise InvalidRequestError(
-            f"The data set is a regression, and {wrong} needs classes.",
-            hint="Leave `loss` at kd and `teacher_mean` at probabilities.",
-        )
+        raise _wrong(f"{pointer}/hints", "Hints are compared in float32.", "Leave `training.precision` at float32.")
+
+
+def _wrong(pointer: str, detail: str, hint: str) -> InvalidRequestError:
+    return InvalidRequestError(detail, hint=hint, errors=[FieldError(pointer, detail, InvalidRequestError.slug)])
 
 
 def check_same_rows(own: DatasetSchema, other: DatasetSchema, name: str) -> None:

@@ -274,8 +274,7 @@ def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
 def _check_transfers(spec: JobSpec, schema: DatasetSchema, catalogue: Catalogue) -> None:
     """Check what distillations take rows from: data sets of the same kind of rows, one of them for the whole job."""
     for pointer, method, training in distillations(spec):
-        with pointing_at(pointer):
-            check_transfer(method, training, schema)
+        check_transfer(method, training, schema, pointer=pointer)
     names = unlabelled_of(spec)
     for pointer, name in names.items():
         other = catalogue.dataset(name)
