@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain import layers as ly
@@ -13,6 +13,8 @@ from app.domain.network import InputSpec, Network, trace
 from app.domain.optimize_specs import PruneOptions
 from app.domain.surgery.channels import find_channels
 from app.domain.surgery.pruning import (
+    BLOCK,
+    Budget,
     check_prunable,
     choose_channels,
     fill_blocks,
@@ -113,14 +115,49 @@ def test_the_lowest_scores_go_first():
     assert choose_channels(channels, scores, 2, {"conv1": 2}).tolist() == [True, False, True, False, True, True]
 
 
-@pytest.mark.parametrize(("left", "filled"), [(5, 5), (8, 8), (11, 8), (13, 16), (20, 16), (21, 24), (30, 30)])
+@pytest.mark.parametrize(("left", "filled"), [(5, 5), (8, 8), (11, 16), (13, 16), (17, 16), (20, 24), (21, 24)])
 def test_convolutions_of_images_keep_whole_blocks_of_channels(left, filled):
     network = convolutions(30)
     channels = find_channels(network)
     scores = np.arange(30.0)
-    kept = fill_blocks(network, channels, scores, scores >= 30 - left, {"conv1": 2})
+    kept = fill_blocks(network, channels, scores, scores >= 30 - left, Budget(200, {"conv1": 2}))
     assert kept.sum() == filled
     assert kept[-filled:].all()
+
+
+@pytest.mark.parametrize(
+    ("filters", "left", "filled"),
+    [
+        ((16, 16, 16, 16, 16), (11, 11, 11, 11, 12), (11, 11, 11, 11, 12)),  # few blocks: nothing fits within 3 points
+        ((30,), (30,), (30,)),
+        ((32, 64, 128), (17, 45, 90), (16, 48, 88)),
+        ((64, 64, 64, 64), (44, 44, 44, 44), (48, 40, 48, 40)),
+    ],
+)
+def test_filling_blocks_leaves_about_as_many_channels_as_were_asked_for(filters, left, filled):
+    network = convolutions(*filters)
+    channels = find_channels(network)
+    budget = plan_budget(channels, 0.3)
+    place = {owner: np.arange(len(own)) for owner, own in channels.reached.items()}
+    kept = np.concatenate([place[f"conv{n}"] < number for n, number in enumerate(left, 1)])
+    done = fill_blocks(network, channels, np.ones(channels.count), kept, budget)
+    assert tuple(int(done[own].sum()) for own in channels.reached.values()) == filled
+    assert abs(int(done.sum()) - sum(left)) <= 0.03 * channels.count
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(2, 90), min_size=1, max_size=4), st.floats(0.05, 0.9), st.integers(0, 10**6))
+def test_whatever_is_filled_the_share_stays_within_three_points(filters, ratio, seed):
+    network = convolutions(*filters)
+    channels = find_channels(network)
+    budget, scores = plan_budget(channels, ratio), np.random.default_rng(seed).random(channels.count)
+    kept = choose_channels(channels, scores, round(ratio * channels.count), budget.least)
+    filled = fill_blocks(network, channels, scores, kept, budget)
+    assert abs(int(filled.sum()) - int(kept.sum())) <= 0.03 * channels.count + 0.5
+    for owner, own in channels.reached.items():
+        before, after = int(kept[own].sum()), int(filled[own].sum())
+        assert after >= max(budget.least[owner], before * 7 / 8)
+        assert after in (before, BLOCK * (before // BLOCK), BLOCK * math.ceil(before / BLOCK))
 
 
 def test_what_is_tied_to_a_part_of_another_layer_keeps_its_channels():
@@ -135,9 +172,8 @@ def test_what_is_tied_to_a_part_of_another_layer_keeps_its_channels():
     )
     channels = find_channels(network)
     kept = np.arange(24) % 12 < 9
-    assert (
-        fill_blocks(network, channels, np.ones(24), kept, dict.fromkeys(channels.reached, 2)).tolist() == kept.tolist()
-    )
+    budget = Budget(240, dict.fromkeys(channels.reached, 2))
+    assert fill_blocks(network, channels, np.ones(24), kept, budget).tolist() == kept.tolist()
 
 
 @given(st.floats(0.01, 0.95), st.integers(0, 10**6))

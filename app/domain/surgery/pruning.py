@@ -23,6 +23,8 @@ LEAST_CHANNELS, LEAST_SHARE = 2, 0.25
 DEAD = 1e-6
 # ONNX Runtime computes convolutions of images in blocks of so many channels: 17 cost it more than 24.
 BLOCK = 8
+# Filling blocks may take at most this share of what a layer keeps, and move the network by this share of its channels.
+_MOST_TAKEN, _MOST_MOVED = 1 / 8, 0.03
 _PRODUCING = ("kernel", "pointwise_kernel", "embeddings")
 
 
@@ -103,22 +105,48 @@ def choose_channels(channels: Channels, scores: Numbers, remove: int, least: Map
 
 
 def fill_blocks(
-    network: Network, channels: Channels, scores: Numbers, kept: NDArray[np.bool_], least: Mapping[str, int]
+    network: Network, channels: Channels, scores: Numbers, kept: NDArray[np.bool_], budget: Budget
 ) -> NDArray[np.bool_]:
-    """Let convolutions of images that keep a block of channels or more keep whole blocks: the nearest number of them.
+    """Let convolutions of images keep whole blocks of channels, as far as the share that was asked for allows it.
 
-    Layers that are tied to a part of another layer's channels are left alone.
+    The widest layers come first, and each is filled or cut so that the network stays nearest to what `kept` leaves of
+    it. A layer of few blocks is never cut by much: it grows or stays, and so does one that would move the network by
+    more than three points. Layers that are tied to a part of another layer's channels are left alone.
     """
     filled = kept.copy()
+    most, moved = round(_MOST_MOVED * budget.channels), 0
+    for owner in _in_blocks(network, channels, kept):
+        own = channels.reached[owner]
+        number = int(filled[own].sum())
+        sizes = [
+            size for size in _whole_blocks(number, len(own), budget.least[owner]) if abs(moved + size - number) <= most
+        ]
+        if not sizes:
+            continue
+        size = min(sizes, key=lambda size: abs(moved + size - number))
+        moved += size - number
+        filled[own] = False
+        filled[own[np.argsort(-scores[own], kind="stable")][:size]] = True
+    return filled
+
+
+def _in_blocks(network: Network, channels: Channels, kept: NDArray[np.bool_]) -> list[str]:
+    """Return the names of the convolutions of images that keep a block or more, the widest first."""
+    found: dict[str, int] = {}
     for layer in network.layers:
         own = channels.reached.get(layer.weights_name, np.array([], np.intp))
-        number = int(filled[own].sum())
+        number = int(kept[own].sum())
         if isinstance(layer, Conv2D | SeparableConv2D) and number >= BLOCK and _is_apart(own, channels):
-            blocks = round(number / BLOCK) + (BLOCK * round(number / BLOCK) < least[layer.weights_name])
-            best = own[np.argsort(-scores[own], kind="stable")]
-            filled[own] = False
-            filled[best[: BLOCK * blocks]] = True
-    return filled
+            found[layer.weights_name] = number
+    return sorted(found, key=lambda owner: -found[owner])
+
+
+def _whole_blocks(number: int, most: int, least: int) -> list[int]:
+    """Return the whole blocks around a number of channels that a layer may keep, the larger first."""
+    down = BLOCK * (number // BLOCK)
+    up = BLOCK * ceil(number / BLOCK)
+    may_shrink = down >= least and number - down <= _MOST_TAKEN * number
+    return [*([up] if up <= most else []), *([down] if may_shrink else [])]
 
 
 def _is_apart(own: Labels, channels: Channels) -> bool:
