@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from app.domain.datasets import FileRef
-from app.domain.errors import JobError
+from app.domain.errors import FieldError, JobError
 from app.domain.job_errors import TrainingDivergedError
 from app.domain.models import InputSignature, Metrics, VersionManifest
 from worker import trainer
@@ -90,7 +90,9 @@ def _misbehave(script: dict[str, str], step: int, token: int) -> None:
         raise (
             _PassingError("come back later")
             if script["fail"] == "retryable"
-            else TrainingDivergedError("the loss is nan")
+            else TrainingDivergedError(
+                "the loss is nan", errors=[FieldError("/training", "too fast", "training-diverged")]
+            )
         )
 
 

@@ -196,12 +196,13 @@ class Attempt:
         return self._cancelled(end) if finished.outcome == "cancelled" else finished.outcome
 
     def _failed(self, failure: Failure, end: AttemptEnd) -> Outcome:
-        error = {"type": failure.slug, "title": _title(failure.slug), "detail": failure.detail, "hint": failure.hint}
-        told = AttemptEnd(end.exit_code, end.signal, end.max_rss_mb, error)
+        told = failure.model_dump(mode="json", include={"detail", "hint", "errors"})
+        error = {"type": failure.slug, "title": _title(failure.slug), **told}
+        ended = AttemptEnd(end.exit_code, end.signal, end.max_rss_mb, error)
         self._tell_last_words()
         if failure.slug == OutOfMemoryError.slug:
-            return self._retry("oom", told)
-        return self._retry("retried", told) if failure.retryable else self._fail(told)
+            return self._retry("oom", ended)
+        return self._retry("retried", ended) if failure.retryable else self._fail(ended)
 
     def _died(self, ended: Exit, end: AttemptEnd) -> Outcome:
         tail = self._tell_last_words()

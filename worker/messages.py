@@ -75,6 +75,14 @@ class Halted(_Message):
     step: int = Field(ge=0)
 
 
+class WrongField(_Message):
+    """Point at a field of the spec that the failure is about (RFC 6901)."""
+
+    pointer: str
+    detail: str
+    type: str
+
+
 class Failure(_Message):
     """Say why the job cannot be done, in the words of app.domain.errors."""
 
@@ -82,6 +90,7 @@ class Failure(_Message):
     slug: str
     detail: str
     hint: str = ""
+    errors: tuple[WrongField, ...] = ()
     retryable: bool = False
 
 

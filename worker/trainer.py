@@ -40,6 +40,7 @@ from worker.messages import (
     Result,
     Start,
     Stop,
+    WrongField,
     read_command,
     write_line,
 )
@@ -202,7 +203,8 @@ def describe(error: Exception) -> Failure:
         return Failure(slug=OutOfMemoryError.slug, detail=_first_line(error), hint="Choose a smaller batch or model.")
     if isinstance(error, LeanfuseError):
         retryable = isinstance(error, JobError) and error.retryable
-        return Failure(slug=error.slug, detail=error.detail, hint=error.hint, retryable=retryable)
+        fields = tuple(WrongField(**field._asdict()) for field in error.errors)
+        return Failure(slug=error.slug, detail=error.detail, hint=error.hint, errors=fields, retryable=retryable)
     if isinstance(error, OSError):
         return Failure(slug="storage-failed", detail=_first_line(error), hint="See the worker's disk.", retryable=True)
     return Failure(slug=LeanfuseError.slug, detail=f"{type(error).__name__}: {_first_line(error)}")

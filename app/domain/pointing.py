@@ -18,6 +18,21 @@ def pointing_at(pointer: str) -> Iterator[None]:
         raise pointed(wrong, pointer) from None
 
 
+@contextmanager
+def within_step(place: int, name: str) -> Iterator[None]:
+    """Let errors of a method that is step `place` (from 1) of a chain say so, and point into that step."""
+    try:
+        yield
+    except (InvalidInputError, MethodNotApplicableError) as wrong:
+        own = f"/method/steps/{place - 1}"
+        fields = [
+            field._replace(pointer=own + field.pointer.removeprefix("/method"))
+            for field in wrong.errors or [FieldError("/method", wrong.detail, wrong.slug)]
+            if field.pointer.startswith("/method")
+        ]
+        raise type(wrong)(f"Step {place} ({name}): {wrong.detail}", hint=wrong.hint, errors=fields) from None
+
+
 def pointed(wrong: LeanfuseError, pointer: str) -> LeanfuseError:
     """Return the same error with the field that it is about."""
     return type(wrong)(wrong.detail, hint=wrong.hint, errors=[FieldError(pointer, wrong.detail, wrong.slug)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.api.v1.schemas import job_problem
 from app.db.base import new_id
 from app.db.jobs import cancel
 from app.db.session import Sessions
@@ -142,6 +143,8 @@ def test_an_error_of_the_job_fails_it_at_once(bench: Bench) -> None:
     error = read_job(bench.sessions, job_id).error
     assert error is not None
     assert (error["type"], error["detail"]) == ("training-diverged", "the loss is nan")
+    assert error["errors"] == [{"pointer": "/training", "detail": "too fast", "type": "training-diverged"}]
+    assert job_problem(error, job_id).errors[0].pointer == "/training"
 
 
 def test_passing_trouble_is_tried_three_times(bench: Bench) -> None:

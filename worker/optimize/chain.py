@@ -19,6 +19,7 @@ from app.domain.optimize_specs import (
     ShareWeights,
     Step,
 )
+from app.domain.pointing import within_step
 from app.domain.specs import OptimizeSpec
 from worker.assignment import Assignment, VersionInput
 from worker.context import Context
@@ -62,9 +63,9 @@ def run_chain(
         def do_step(own: Assignment, inner: Context, step_spec: OptimizeSpec = step_spec) -> Product:
             return optimize(step_spec, own, inner, data)
 
-        product = run_nested(
-            stages, _stage_name(place, step), do_step, _assignment(assignment, step_spec, version), context
-        )
+        inputs = _assignment(assignment, step_spec, version)
+        with within_step(place, name_of(step)):
+            product = run_nested(stages, _stage_name(place, step), do_step, inputs, context)
         made.append(product)
         recipe = step_spec.model_dump(mode="json")
         version = version_of(product, recipe=recipe, name=f"step {place} ({name_of(step)})")

@@ -4,6 +4,7 @@ from typing import Any
 
 from app.domain.network import trace
 from app.domain.optimize_specs import Factorize
+from app.domain.pointing import pointing_at
 from app.domain.specs import OptimizeSpec
 from app.domain.surgery.factorization import Factorized, factorize
 from app.domain.surgery.rewriting import check
@@ -23,7 +24,8 @@ def factorize_parent(
 ) -> Product:
     """Split what becomes smaller by it into two layers of low rank, and fine-tune."""
     parent = read_parent(assignment, data)
-    split = factorize(parent.network, parent.weights, energy=method.energy)
+    with pointing_at("/method/energy"):
+        split = factorize(parent.network, parent.weights, energy=method.energy)
     check(split.network, method="Factorizing", parameters=assignment.limits.parameters)
     rows, objective = lesson_rows(method.learn_from, spec, parent, data)
     keep_zeros = has_zeros(split.start)

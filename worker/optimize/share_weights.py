@@ -6,6 +6,7 @@ from typing import Any
 
 from app.domain.network import Network, trace
 from app.domain.optimize_specs import ShareWeights
+from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
 from app.domain.specs import OptimizeSpec
 from app.domain.surgery.rewriting import Weights, check
@@ -99,7 +100,8 @@ def _groups_of(method: ShareWeights, parent: Parent, data: Data) -> tuple[dict[s
         "threshold": method.threshold,
         "compared": [found.entry() for found in compared],
     }
-    return group_compared(parent.network, compared, method.threshold), notes
+    with pointing_at("/method/threshold"):
+        return group_compared(parent.network, compared, method.threshold), notes
 
 
 def _architecture(method: ShareWeights) -> Architecture:

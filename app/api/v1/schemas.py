@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from app.api.problems import Problem
+from app.api.problems import Problem, WrongField
 from app.db.jobs import DependencyRow, JobRow
 from app.db.registry import KNOWN_STATES, LinkRow, ModelRow, VersionRow
 from app.db.tables import Dataset
@@ -293,6 +293,7 @@ def job_problem(error: Mapping[str, Any], job_id: str) -> Problem:
         hint=str(error.get("hint") or ""),
         instance=f"urn:job:{job_id}",
         request_id="",
+        errors=[WrongField.model_validate(field) for field in error.get("errors", ())],
     )
 
 

@@ -155,6 +155,18 @@ def test_a_job_reports_the_rank_of_every_layer_and_both_sides_of_fine_tuning(wor
 
 
 def test_a_job_whose_energy_asks_for_too_much_is_refused_before_training(workshop, dense):
-    with pytest.raises(MethodNotApplicableError, match="No layer would become smaller"):
+    with pytest.raises(MethodNotApplicableError, match="No layer would become smaller") as refused:
         workshop.run(factorizing(energy=1.0), parent=[dense.version()])
     assert workshop.last.reporter.metrics == []
+    assert [field.pointer for field in refused.value.errors] == ["/method/energy"]
+
+
+def test_a_step_whose_energy_asks_for_too_much_is_named(workshop, dense):
+    steps = [{"method": "factorize", "energy": 1.0}, {"method": "prune", "ratio": 0.3}]
+    chain = {"method": "chain", "parent": "mlp", "steps": steps}
+    with pytest.raises(
+        MethodNotApplicableError, match=r"Step 1 \(factorize\): No layer would become smaller"
+    ) as refused:
+        workshop.run({**factorizing(), "method": chain}, parent=[dense.version()])
+    assert workshop.last.reporter.metrics == []
+    assert [field.pointer for field in refused.value.errors] == ["/method/steps/0/energy"]
