@@ -5,7 +5,7 @@ from typing import Any
 from app.domain.network import trace
 from app.domain.optimize_specs import Convolve
 from app.domain.specs import OptimizeSpec
-from app.domain.surgery.convolution import Convolved, convolve
+from app.domain.surgery.convolution import Convolved, convolve, dearer
 from app.domain.surgery.rewriting import carry_over, check
 from worker.assignment import Assignment
 from worker.context import Context
@@ -42,6 +42,8 @@ def convolve_parent(
     stages = Stages(context, [plan_stage("training", spec.training, len(data.y["train"]))])
     trained = stages.run("training", lambda *state: learn(lesson, *state), trained_codec)
     notes = _notes(method, parent, convolved, new)
+    for warning in notes["warnings"]:
+        context.reporter.log(warning)
     if not new:
         notes["before_fine_tuning"] = selection_figures(convolved.network, start, data)
     single = Single(
@@ -68,6 +70,7 @@ def _notes(method: Convolve, parent: Parent, convolved: Convolved, new: list[str
         "parameters_after": now.parameters,
         "macs_before": old.macs,
         "macs_after": now.macs,
+        "warnings": dearer(old, now),
         "started_at_random": new,
         "learned_from": "the labels and the parent's probabilities" if new else "the labels",
     }

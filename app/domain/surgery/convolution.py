@@ -21,7 +21,7 @@ from app.domain.layers import (
     SeparableConv1D,
     SeparableConv2D,
 )
-from app.domain.network import Network, trace
+from app.domain.network import Network, Trace, trace
 from app.domain.surgery.rewriting import Weights, rewrite
 
 Target = Literal["conv", "separable", "gap"]
@@ -55,6 +55,19 @@ _HINTS = {
     "separable": "It needs a convolution over several channels and places that a separable one would make cheaper.",
     "gap": "It needs a Flatten after a convolution.",
 }
+
+
+def dearer(parent: Trace, made: Trace) -> list[str]:
+    """Say in what a rewritten network costs more than its parent, by arithmetic: a sentence for each."""
+    costs = {
+        "multiply-accumulates per row": (parent.macs, made.macs),
+        "parameters": (parent.parameters, made.parameters),
+    }
+    return [
+        f"More {what} than the parent: {after:,} instead of {before:,}. A smaller `width`, or another `to`, has fewer."
+        for what, (before, after) in costs.items()
+        if after > before
+    ]
 
 
 def _widened(filters: int, width: float) -> int:

@@ -10,7 +10,7 @@ from app.domain.datasets import DatasetSchema
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import CNN, CNN1D, MLP, TextCNN, build_network
-from app.domain.surgery.convolution import convolve
+from app.domain.surgery.convolution import convolve, dearer
 from app.domain.surgery.rewriting import carry_over
 from app.serving.runtime import load_engine, predict_rows
 from worker.nn.export import to_onnx
@@ -190,6 +190,20 @@ def test_a_wider_replacement_starts_without_what_no_longer_fits():
     network = build_network(CNN(filters=(8, 16)), DIGITS)
     convolved = convolve(network, random_weights(network), to="separable", width=2.0)
     assert "conv2/pointwise_kernel" in carry_over(convolved.start, trace(convolved.network))[1]
+
+
+def convolved_costs(architecture, **options):
+    network = build_network(architecture, DIGITS)
+    return dearer(trace(network), trace(convolve(network, {}, **options).network))
+
+
+def test_a_result_that_costs_more_than_its_parent_is_told_by_arithmetic():
+    mlp, cnn = MLP(hidden=(128, 64)), CNN(filters=(8, 16))
+    assert [line.partition(" than")[0] for line in convolved_costs(mlp, to="conv")] == [
+        "More multiply-accumulates per row"
+    ]
+    assert len(convolved_costs(cnn, to="separable", width=8)) == 2
+    assert convolved_costs(cnn, to="separable") == convolved_costs(cnn, to="gap") == []
 
 
 def test_a_wider_mean_mixes_channels_first():
