@@ -4,11 +4,18 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
+from app.db.datasets import get_dataset
+from app.db.session import reading
 from app.db.tables import ModelVersion
+from app.domain.datasets import DatasetManifest
+from app.domain.network import trace
+from app.domain.presets import MLP, build_network
 from tests.api.builders import Registry, assert_problem
 
 CNN = {"architecture": {"type": "cnn", "filters": [4]}}
@@ -202,3 +209,31 @@ def test_a_member_that_can_no_longer_serve_is_refused(client: TestClient, regist
             session.execute(update(ModelVersion).where(ModelVersion.id == version_id).values(state=state))
         problem = assert_problem(client.post("/v1/jobs", json=fuse({"model": "pets-cnn/1"})), 409, "model-not-ready")
         assert state in problem["detail"]
+
+
+def add_trained(registry: Registry, name: str) -> None:
+    """Register a network with weights of full rank, as a worker does."""
+    registry.add_dataset()
+    with reading(registry.sessions) as session:
+        schema = DatasetManifest.model_validate(get_dataset(session, "pets").manifest).dataset_schema
+    network = build_network(MLP(hidden=(8, 6)), schema)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in trace(network).variables.items()}
+    network_file = registry.put_bytes(network.model_dump_json().encode())
+    files = {"network.json": network_file, "weights.safetensors": registry.put_bytes(save(weights))}
+    registry.add_model(name, files=files)
+
+
+def test_trap_39_an_energy_at_which_no_layer_shrinks_is_refused_by_the_parents_weights(
+    client: TestClient, registry: Registry
+) -> None:
+    add_trained(registry, "pets-net")
+    alone = {**optimize(method="factorize", parent="pets-net", energy=1.0), "training": small()}
+    first = chain({"method": "factorize", "energy": 1.0}, {"method": "prune"}, parent="pets-net")
+    for spec, pointer in ((alone, "/method/energy"), (first, "/method/steps/0/energy")):
+        problem = assert_problem(client.post("/v1/jobs", json=spec), 422, "method-not-applicable")
+        assert "needs the rank" in problem["detail"]
+        assert [field["pointer"] for field in problem["errors"]] == [pointer]
+    later = chain({"method": "prune"}, {"method": "factorize", "energy": 1.0}, parent="pets-net")
+    for spec in (later, {**alone, "method": {**alone["method"], "energy": 0.3}}):
+        assert client.post("/v1/jobs", params={"validate_only": True}, json=spec).status_code == 200

@@ -1,7 +1,10 @@
 """From a valid spec to rows: the jobs that it becomes, and the catalogue that it is checked against."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 from sqlalchemy.orm import Session
 
 from app.db import datasets, jobs, registry
@@ -10,16 +13,20 @@ from app.domain.datasets import DatasetManifest
 from app.domain.errors import ModelNotFoundError
 from app.domain.jobs import PROTOCOL
 from app.domain.models import recipe_digest
-from app.domain.names import Reference
+from app.domain.names import Reference, parse_reference
 from app.domain.network import Network, SizeLimits
-from app.domain.specs import EnsembleSpec, JobSpec
+from app.domain.optimize_specs import Chain, FactorizeOptions, FromParent, OptimizeMethod
+from app.domain.pointing import pointing_at
+from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec
+from app.domain.surgery.factorization import choose_ranks
 from app.domain.transfer import unlabelled_of
 from app.domain.validation import CheckedSpec, KnownVersion, check_spec, new_members
 from app.settings import Limits
 from app.store.base import Store
 
-NETWORK = "network.json"
+NETWORK, WEIGHTS = "network.json", "weights.safetensors"
 _LARGEST_NETWORK_BYTES = 20_000_000
+_LARGEST_WEIGHTS_BYTES = 4_000_000  # their singular values take a fraction of a second
 
 
 class SqlCatalogue:
@@ -58,11 +65,38 @@ class SqlCatalogue:
             return None
         return Network.model_validate_json(self._store.fetch(file.sha256).read_bytes())
 
+    def weights(self, known: KnownVersion) -> Mapping[str, NDArray[Any]] | None:
+        """Return a version's weights, or None where it has none or more than are looked at before a job is accepted."""
+        file = known.manifest.files.get(WEIGHTS)
+        if file is None or file.size_bytes > _LARGEST_WEIGHTS_BYTES:
+            return None
+        weights: Mapping[str, NDArray[Any]] = load_file(self._store.fetch(file.sha256))
+        return weights
+
 
 def check(session: Session, spec: JobSpec, *, store: Store, limits: Limits) -> CheckedSpec:
     """Return the spec with pinned references and an estimate, or raise what makes it impossible."""
     sizes = SizeLimits(parameters=limits.parameters, layers=limits.layers)
-    return check_spec(spec, SqlCatalogue(session, store), limits=sizes)
+    catalogue = SqlCatalogue(session, store)
+    checked = check_spec(spec, catalogue, limits=sizes)
+    if isinstance(checked.spec, OptimizeSpec):
+        _check_ranks(checked.spec.method, catalogue)
+    return checked
+
+
+def _check_ranks(method: OptimizeMethod, catalogue: SqlCatalogue) -> None:
+    """Raise MethodNotApplicableError where the parent's weights show that factorizing makes no layer smaller.
+
+    Of a chain only the first step starts from weights that exist.
+    """
+    first = method.steps[0] if isinstance(method, Chain) else method
+    if not isinstance(first, FactorizeOptions) or not isinstance(method, FromParent):
+        return
+    known = catalogue.version(parse_reference(method.parent))
+    network, weights = (catalogue.network(known), catalogue.weights(known)) if known else (None, None)
+    if network is not None and weights is not None:
+        with pointing_at("/method/steps/0/energy" if isinstance(method, Chain) else "/method/energy"):
+            choose_ranks(network, weights, first.energy)
 
 
 def submit(session: Session, checked: CheckedSpec) -> JobRow:

@@ -49,11 +49,7 @@ def factorize(network: Network, weights: Weights, *, energy: float) -> Factorize
     values. A layer of m inputs and n outputs stays where r (m + n) >= m n. Layers that share weights share both halves.
     """
     start = dict(weights)
-    found = {layer.weights_name: _find_rank(layer, weights, energy) for layer in distinct(network.layers)}
-    ranks = {owner: rank.needed for owner, rank in found.items() if rank and rank.needed <= rank.largest}
-    kept = {owner: rank for owner, rank in found.items() if rank and owner not in ranks}
-    if not ranks:
-        raise _nothing_shrinks(kept, energy)
+    ranks, kept = choose_ranks(network, weights, energy)
     halves = _name_halves(network, ranks)
     for layer in distinct(network.layers):
         if layer.weights_name in ranks:
@@ -66,7 +62,20 @@ def factorize(network: Network, weights: Weights, *, energy: float) -> Factorize
 
     smaller = rewrite(network, split)
     start = {name: start[name] for name in trace(smaller).variables}
-    return Factorized(smaller, start, ranks, {owner: rank.needed for owner, rank in kept.items()})
+    return Factorized(smaller, start, ranks, kept)
+
+
+def choose_ranks(network: Network, weights: Weights, energy: float) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the rank of every layer that becomes smaller by it, and that which the others would need.
+
+    Raise MethodNotApplicableError when none becomes smaller; no training can change that.
+    """
+    found = {layer.weights_name: _find_rank(layer, weights, energy) for layer in distinct(network.layers)}
+    ranks = {owner: rank.needed for owner, rank in found.items() if rank and rank.needed <= rank.largest}
+    kept = {owner: rank for owner, rank in found.items() if rank and owner not in ranks}
+    if not ranks:
+        raise _nothing_shrinks(kept, energy)
+    return ranks, {owner: rank.needed for owner, rank in kept.items()}
 
 
 class _Rank(NamedTuple):
