@@ -7,7 +7,9 @@ import gzip
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,18 @@ from app.domain.datasets import Task
 from app.domain.errors import JobError
 from app.domain.fusion import mean_squared_error, negative_log_likelihood
 from app.domain.stats import wilson_interval
-from app.serving.runtime import load_engine, predict_rows
-from worker.timing import BATCHES, Times, peak_memory_bytes, ratio_of_medians, rows_per_second, time_side_by_side
+from app.serving.packed import is_packed_file, read_graph
+from app.serving.runtime import Engine, load_engine, predict_rows
+from worker.timing import (
+    BATCHES,
+    SIZES,
+    Contestant,
+    Times,
+    peak_memory_bytes,
+    ratio_of_times,
+    rows_per_second,
+    time_side_by_side,
+)
 
 # Beyond so many classes a matrix of all pairs is no reading any more.
 LARGEST_CONFUSION = 200
@@ -139,14 +151,14 @@ def answer(request: Request) -> Measured:
     batch = np.resize(np.asarray(rows[: BATCHES[-1]], dtype=engine.dtype), (BATCHES[-1], *rows.shape[1:]))
     throughput = rows_per_second(engine, batch, output)
     memory = _memory(before)
-    rivals = [load_engine(request.rival)] if request.rival else []
-    one, many = (time_side_by_side([engine, *rivals], batch[:size], output) for size in (1, 32))
+    raced = [request.model, *([request.rival] if request.rival else [])]
+    times = time_side_by_side([Contestant(loader_of(path), batch, output) for path in raced])
     answers = predict_rows(engine, rows, output)
     np.save(request.answers, answers, allow_pickle=False)
     content = request.model.read_bytes()
     figures: dict[str, Any] = {
         **judge(answers, targets, request.task),
-        **_latencies(one[0], many[0]),
+        **_latencies({size: found[0] for size, found in times.items()}),
         "served_bytes": len(content),
         "gzip_bytes": len(gzip.compress(content, 6, mtime=0)),
         "rows_per_second": throughput,
@@ -156,7 +168,7 @@ def answer(request: Request) -> Measured:
         sha256=hashlib.sha256(content).hexdigest(),
         figures=Figures(**figures),
         quality=examine(answers, targets, request.task),
-        speed=_speed(one, many) if rivals else None,
+        speed=_speed(times) if request.rival else None,
         memory=memory,
     )
 
@@ -171,19 +183,25 @@ def _memory(before: int) -> dict[str, Any]:
     }
 
 
-def _latencies(one: Times, many: Times) -> dict[str, float]:
+def loader_of(path: Path) -> Callable[[], Engine]:
+    """Return what loads a served file, a packed one as the graph that it holds: decoding it is not what is timed."""
+    return partial(load_engine, read_graph(path).SerializeToString() if is_packed_file(path) else path)
+
+
+def _latencies(times: Mapping[int, Times]) -> dict[str, float]:
     return {
-        f"latency_ms_batch_{size}{name}": float(np.quantile(times, share))
-        for size, times in ((1, one), (32, many))
+        f"latency_ms_batch_{size}{name}": float(np.quantile(found, share))
+        for size, found in times.items()
         for name, share in (("", 0.5), ("_p95", 0.95))
     }
 
 
-def _speed(one: list[Times], many: list[Times]) -> dict[str, Any]:
+def _speed(times: Mapping[int, Sequence[Times]]) -> dict[str, Any]:
     """Relate the times of the model and its rival, which were taken in turns."""
     told: dict[str, Any] = {}
-    for size, (own, other) in ((1, one), (32, many)):
-        found = ratio_of_medians(own, other)
+    for size in SIZES:
+        own, other = times[size]
+        found = ratio_of_times(own, other)
         told[f"ratio_batch_{size}"] = found.ratio
         told[f"ratio_batch_{size}_interval"] = found.interval
         told[f"against_latency_ms_batch_{size}"] = float(np.median(other))

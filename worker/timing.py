@@ -1,78 +1,157 @@
 """Time engines where they serve, several side by side so that they can be compared, and read the memory they take."""
 
+import math
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.stats import mean_over_runs
 from app.serving.runtime import Engine
 
-# Enough runs for a steady median of a fast model, and no more than a slow one deserves.
-_SECONDS, _LONGEST_SECONDS = 0.2, 4.0
-_SMALLEST_RUNS, _LARGEST_RUNS = 20, 200
-_BLOCK = 5
+SIZES = (1, 32)
+_LONGEST_SECONDS = 8.0
+_WARM_UP_RUNS = 3
 _THROUGHPUT_SECONDS, _SLOW_BATCH_SECONDS = 0.05, 0.5
 BATCHES = (32, 64, 128, 256)
 Times = NDArray[np.float64]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Name what is timed: how to load it, what it answers, and at least as many rows as the largest batch."""
+
+    load: Callable[[], Engine]
+    rows: NDArray[Any]
+    output: str
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Say how many times less time one engine takes than another: the ratio of medians and its 95 % interval."""
+    """Say how many times less time one engine takes than another: the mean ratio of the rounds, its 95 % interval."""
 
     ratio: float
     interval: tuple[float, float]
 
 
-def time_side_by_side(engines: Sequence[Engine], rows: NDArray[Any], output: str) -> list[Times]:
-    """Return each engine's times of one run on these rows, in milliseconds.
+class _Plan(NamedTuple):
+    rounds: int
+    turns: int
+    runs: int
 
-    The engines take turns, five runs each, so that whatever else the machine does meets all of them alike.
+
+# As many runs as give a steady median of a fast model, and no more than a slow one deserves.
+_PLANS = (_Plan(10, 4, 5), _Plan(10, 4, 2), _Plan(6, 2, 2), _Plan(4, 2, 1))
+
+
+def time_side_by_side(
+    contestants: Sequence[Contestant],
+    sizes: Sequence[int] = SIZES,
+    *,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+) -> dict[int, list[Times]]:
+    """Return by batch size every contestant's times of one run in milliseconds, (rounds, runs).
+
+    All are loaded anew in every round, since where a graph comes to lie in memory makes its times differ by some per
+    cent until it is loaded again. In a round they take turns in a random order and then in its reverse, so that
+    nobody is always the first; a turn starts with a run that does not count, as the caches hold what another used.
     """
-    for engine in engines:
-        _run(engine, rows, output, 3)
-    times: list[list[float]] = [[] for _ in engines]
-    while _goes_on(times):
-        for engine, found in zip(engines, times, strict=True):
-            found.extend(_run(engine, rows, output, _BLOCK))
-    return [np.array(found) * 1000 for found in times]
+    rng = np.random.default_rng(seed)
+    race = _Race(contestants, sizes, clock)
+    plan = race.plan()
+    rounds = [race.round(plan, rng) for _ in range(plan.rounds)]
+    return {
+        size: [np.array([found[size][place] for found in rounds]) * 1000 for place in range(len(contestants))]
+        for size in sizes
+    }
 
 
-def _goes_on(times: list[list[float]]) -> bool:
-    runs, seconds = len(times[0]), max(map(sum, times))
-    if runs < _SMALLEST_RUNS:
-        return runs == 0 or seconds < _LONGEST_SECONDS
-    return runs < _LARGEST_RUNS and seconds < _SECONDS
+@dataclass(frozen=True)
+class _Race:
+    """Run rounds of turns among contestants."""
+
+    contestants: Sequence[Contestant]
+    sizes: Sequence[int]
+    clock: Clock
+
+    def plan(self) -> _Plan:
+        """Return the longest plan that takes but a few seconds, judged by one round of single runs; or the shortest."""
+        began = self.clock()
+        engines = self._load(range(len(self.contestants)))
+        load_seconds = self.clock() - began
+        self._run_all(engines, 1)
+        began = self.clock()
+        self._run_all(engines, 1)
+        run_seconds = self.clock() - began
+        return next(
+            (plan for plan in _PLANS if _seconds(plan, load_seconds, run_seconds) <= _LONGEST_SECONDS), _PLANS[-1]
+        )
+
+    def round(self, plan: _Plan, rng: np.random.Generator) -> dict[int, list[list[float]]]:
+        """Load all anew, in random order, and return by batch size the seconds of every contestant's runs."""
+        count = len(self.contestants)
+        engines = self._load(rng.permutation(count))
+        self._run_all(engines, _WARM_UP_RUNS)
+        seconds: dict[int, list[list[float]]] = {size: [[] for _ in range(count)] for size in self.sizes}
+        for size, found in seconds.items():
+            for place in turns_of(count, plan.turns, rng):
+                found[place] += self._run(place, engines[place], size, 1 + plan.runs)[1:]
+        return seconds
+
+    def _load(self, order: Sequence[int] | range | NDArray[np.int64]) -> list[Engine]:
+        loaded = {int(place): self.contestants[place].load() for place in order}
+        return [loaded[place] for place in range(len(self.contestants))]
+
+    def _run_all(self, engines: Sequence[Engine], count: int) -> None:
+        for size in self.sizes:
+            for place, engine in enumerate(engines):
+                self._run(place, engine, size, count)
+
+    def _run(self, place: int, engine: Engine, size: int, count: int) -> list[float]:
+        contestant = self.contestants[place]
+        return _run(engine, contestant.rows[:size], contestant.output, count, clock=self.clock)
 
 
-def _run(engine: Engine, rows: NDArray[Any], output: str, count: int) -> list[float]:
+def turns_of(contestants: int, turns: int, rng: np.random.Generator) -> Iterator[int]:
+    """Yield who runs next: pairs of turns, each a random order of all and its reverse, so that places are even."""
+    for _ in range(turns // 2):
+        order = [int(place) for place in rng.permutation(contestants)]
+        yield from order
+        yield from reversed(order)
+
+
+def _seconds(plan: _Plan, load_seconds: float, run_seconds: float) -> float:
+    return plan.rounds * (load_seconds + run_seconds * (_WARM_UP_RUNS + plan.turns * (1 + plan.runs)))
+
+
+def _run(
+    engine: Engine, rows: NDArray[Any], output: str, count: int, *, clock: Clock = time.perf_counter
+) -> list[float]:
     seconds = []
     for _ in range(count):
-        began = time.perf_counter()
+        began = clock()
         engine.run(rows, [output])
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return seconds
 
 
-def ratio_of_medians(own: Times, other: Times, *, resamples: int = 1000) -> Ratio:
-    """Return median(other) / median(own): above 1 means that `own` takes less time.
+def ratio_of_times(own: Times, other: Times) -> Ratio:
+    """Return how many times the time of `own` the other takes: above 1 means that `own` takes less time.
 
-    The interval resamples whole turns, since the runs of one turn are alike (block bootstrap, Künsch 1989).
+    It is the geometric mean of the rounds' ratios of medians, with the t interval over the rounds: the runs of a round
+    are alike, the rounds are not.
     """
-    turns = np.random.default_rng(0).integers(len(own) // _BLOCK, size=(resamples, len(own) // _BLOCK))
-    medians = [np.median(_turns(times)[turns].reshape(resamples, -1), axis=1) for times in (own, other)]
-    low, high = np.quantile(medians[1] / medians[0], [0.025, 0.975])
-    return Ratio(float(np.median(other) / np.median(own)), (float(low), float(high)))
-
-
-def _turns(times: Times) -> Times:
-    return times[: len(times) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    found = mean_over_runs(np.log(np.median(other, axis=1) / np.median(own, axis=1)).tolist())
+    low, high = found.interval or (-math.inf, math.inf)
+    return Ratio(math.exp(found.mean), (math.exp(low), math.exp(high)))
 
 
 def rows_per_second(engine: Engine, rows: NDArray[Any], output: str) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from worker.nn.export import to_onnx
 from worker.rows import Data
 from worker.search.asking import Pruned, Study, Watcher
 from worker.search.trials import Outcome, Trial, TrialState
-from worker.timing import time_side_by_side
+from worker.timing import Contestant, time_side_by_side
 
 # What ends a trial, but not the search: the point cannot be built, trained or exported.
 _INFEASIBLE = (InvalidInputError, TrainingDivergedError, ExportMismatchError)
@@ -91,7 +92,8 @@ class Trier:
         name = "accuracy" if data.classification else "rmse"
         if latency_ms is None:
             row = np.asarray(data.x["selection"][:1], dtype=engine.dtype)
-            latency_ms = float(np.median(time_side_by_side([engine], row, data.output)[0]))
+            timed = Contestant(partial(load_engine, graph), row, data.output)
+            latency_ms = float(np.median(time_side_by_side([timed], [1])[1][0]))
         return {
             f"selection_{name}": float(found[name]),
             "latency_ms": latency_ms,
