@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.db import registering, registry
 from app.db.base import now
@@ -57,6 +57,10 @@ class JobRow:
     result_name: str | None
     result_version: int | None
     result_state: str | None
+    reused_name: str | None = None
+    reused_version: int | None = None
+    reused_state: str | None = None
+    reused_job_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -219,11 +223,24 @@ def _insert_child(session: Session, child: Child, parent: Job, twins: dict[str, 
         registering.take_over(session, job, twins[child.job.recipe_digest])
 
 
-def _rows() -> Select[Job, str, str | None, int | None, str | None]:
-    rows = select(Job, Dataset.name, Model.name, ModelVersion.version, ModelVersion.state)
+def _rows() -> Select[Job, str, str | None, int | None, str | None, str | None, int | None, str | None, str | None]:
+    taken, source = aliased(ModelVersion), aliased(Model)
+    rows = select(
+        Job,
+        Dataset.name,
+        Model.name,
+        ModelVersion.version,
+        ModelVersion.state,
+        source.name,
+        taken.version,
+        taken.state,
+        taken.job_id,
+    )
     rows = rows.join(Dataset, Dataset.id == Job.dataset_id)
     rows = rows.outerjoin(ModelVersion, ModelVersion.id == Job.result_version_id)
-    return rows.outerjoin(Model, Model.id == ModelVersion.model_id)
+    rows = rows.outerjoin(Model, Model.id == ModelVersion.model_id)
+    rows = rows.outerjoin(taken, taken.id == Job.reused_version_id)
+    return rows.outerjoin(source, source.id == taken.model_id)
 
 
 def _lock_family(session: Session, job_id: str) -> Job:

@@ -45,7 +45,8 @@ def take_over(session: Session, job: Job, twin: VersionRow) -> str:
     """
     result_id = twin.id if job.parent_id is not None else _adopt(session, job, twin)
     ended = update(Job).where(Job.id == job.id, Job.state == "queued", Job.token == job.token)
-    ended = ended.values(state="succeeded", phase=None, result_version_id=result_id, finished_at=now())
+    ended = ended.values(state="succeeded", phase=None, result_version_id=result_id)
+    ended = ended.values(reused_version_id=twin.id, finished_at=now())
     session.execute(ended.execution_options(synchronize_session=False))
     session.refresh(job)
     told = {"state": "succeeded", "reason": "reused", "version_id": result_id, "reused": f"{twin.name}/{twin.version}"}

@@ -82,6 +82,8 @@ class Job(Base):
     # No foreign keys: checkpoints and versions refer to their job already.
     checkpoint_id: Mapped[str | None] = mapped_column(Id)
     result_version_id: Mapped[str | None] = mapped_column(Id)
+    # The version that an earlier job made by the same recipe, where it was taken instead of made again.
+    reused_version_id: Mapped[str | None] = mapped_column(Id)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     created_at: Mapped[datetime] = mapped_column(Instant(), default=now())

@@ -139,6 +139,22 @@ def test_waiting_ends_when_the_job_is_done(client: TestClient, registry: Registr
     assert answer.headers["Preference-Applied"] == "wait=30"
 
 
+def test_a_job_names_the_version_that_it_took_instead_of_training(client: TestClient, registry: Registry) -> None:
+    first = client.post("/v1/jobs", json=TRAIN).json()
+    assert first["reused"] is None
+    finish(registry, first["id"])
+    again = client.post("/v1/jobs", json={**TRAIN, "name": "other"}).json()
+    assert (again["state"], again["result"]["name"]) == ("succeeded", "other")
+    assert again["reused"] == {
+        "name": "pets-mlp",
+        "version": 1,
+        "state": "ready",
+        "url": "/v1/models/pets-mlp/versions/1",
+        "job_id": first["id"],
+    }
+    assert client.get(f"/v1/jobs/{again['id']}").json()["reused"] == again["reused"]
+
+
 def test_events_are_streamed_to_the_end_and_resumed(client: TestClient, registry: Registry) -> None:
     job_id = client.post("/v1/jobs", json=TRAIN).json()["id"]
     finish(registry, job_id, NewEvent("metric", {"epoch": 1, "loss": 0.5}), NewEvent("log", {"text": "half way"}))

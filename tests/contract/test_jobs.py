@@ -217,6 +217,17 @@ class TestReuse:
         assert row.job.result_version_id != version_id
         assert told(sessions, again)[-1] == ("done", "succeeded")
 
+    def test_a_job_tells_what_it_took_and_from_whom(self, sessions: Sessions, dataset_id: str) -> None:
+        first, _ = train(sessions, dataset_id, recipe="same")
+        again = submit_job(sessions, dataset_id, recipe="same", name="other")
+
+        with reading(sessions) as session:
+            rows = [jobs.get_job(session, job_id) for job_id in (first, again)]
+            listed = {row.job.id: row for row in jobs.list_jobs(session, PageRequest()).items}
+        took = [(row.reused_name, row.reused_version, row.reused_state, row.reused_job_id) for row in rows]
+        assert took == [(None, None, None, None), ("digits-cnn", 1, "ready", first)]
+        assert listed[again].reused_job_id == first
+
     def test_the_same_name_keeps_its_newest_version_when_that_is_equal(
         self, sessions: Sessions, dataset_id: str
     ) -> None:

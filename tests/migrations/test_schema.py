@@ -60,11 +60,12 @@ SET_STATE = "UPDATE model_versions SET state = :state WHERE version = 1"
 
 
 def test_versions_of_the_first_schema_survive_and_may_then_be_rejected(empty_database_url: str) -> None:
-    migrate.upgrade(empty_database_url, FIRST_SCHEMA)
+    migrate.upgrade(empty_database_url)
     engine = create_engine_for(empty_database_url)
     sessions = make_sessions(engine)
     dataset_id = factories.make_dataset(sessions)
     _, version_id = factories.train(sessions, dataset_id, spec={"alias": "champion", "tags": {"team": "vision"}})
+    migrate.downgrade(empty_database_url, FIRST_SCHEMA)
     with sessions() as session:
         before = registry.resolve(session, "digits-cnn@champion")
     with sessions() as session, pytest.raises(IntegrityError):

@@ -75,6 +75,12 @@ class VersionName(BaseModel):
     url: str
 
 
+class Reused(VersionName):
+    """Name the version that was taken instead of made again, and the job that registered it."""
+
+    job_id: str
+
+
 class Waiting(BaseModel):
     """A job that must succeed first."""
 
@@ -99,6 +105,9 @@ class JobOut(BaseModel):
     cancel_requested: bool
     progress: Progress
     result: VersionName | None
+    reused: Reused | None = Field(
+        description="The version of the same recipe that was taken; null where the job did its work itself."
+    )
     error: Problem | None
     attempts: int
     parent_id: str | None = Field(description="The ensemble's job that this one trains a member for.")
@@ -254,7 +263,8 @@ def job_out(row: JobRow, waits_for: Sequence[DependencyRow] = ()) -> JobOut:
         done=job.state in TERMINAL_STATES,
         cancel_requested=job.cancel_requested_at is not None,
         progress=_progress(job.step, job.total_steps, job.state),
-        result=_version_name(row),
+        result=_version_name(row.result_name, row.result_version, row.result_state),
+        reused=_reused(row),
         error=job_problem(job.error, job.id) if job.error else None,
         attempts=job.attempts,
         parent_id=job.parent_id,
@@ -274,11 +284,17 @@ def _progress(step: int, total_steps: int | None, state: str) -> Progress:
     return Progress(step=step, total_steps=total_steps, fraction=fraction)
 
 
-def _version_name(row: JobRow) -> VersionName | None:
-    name, version, state = row.result_name, row.result_version, row.result_state
+def _version_name(name: str | None, version: int | None, state: str | None) -> VersionName | None:
     if name is None or version is None or state is None:
         return None
     return VersionName(name=name, version=version, state=state, url=f"/v1/models/{name}/versions/{version}")
+
+
+def _reused(row: JobRow) -> Reused | None:
+    taken = _version_name(row.reused_name, row.reused_version, row.reused_state)
+    if taken is None or row.reused_job_id is None:
+        return None
+    return Reused(**taken.model_dump(), job_id=row.reused_job_id)
 
 
 def job_problem(error: Mapping[str, Any], job_id: str) -> Problem:
