@@ -70,13 +70,23 @@ def _adopt(session: Session, job: Job, twin: VersionRow) -> str:
         .order_by(ModelVersion.version.desc())
         .limit(1)
     ).one_or_none()
-    if newest is not None and newest.digest == twin.digest:
-        result_id: str = newest.id
-    else:
-        copy = NewVersion(job.name, twin.manifest)
-        result_id = _insert_version(session, job, copy, ordinal=0, recipe_digest=job.recipe_digest, made=(), twin=twin)
+    equal = newest is not None and newest.digest == twin.digest
+    result_id: str = newest.id if newest is not None and equal else _copy_all(session, job, twin)
     _label(session, job, result_id)
     return result_id
+
+
+def _copy_all(session: Session, job: Job, twin: VersionRow) -> str:
+    """Register the version under the job's name, of a search the whole front; return the id of the job's result."""
+    made: list[str] = []
+    # The same version may stand for a train job too, which is about that point alone.
+    front = registry.versions_beside(session, twin) if job.kind == "search" else [twin]
+    for ordinal, version in enumerate(front):
+        own = version.id == twin.id
+        recipe = job.recipe_digest if own else _recipe_of_by_product(version.manifest, job)
+        copy = NewVersion(job.name, version.manifest)
+        made.append(_insert_version(session, job, copy, ordinal=ordinal, recipe_digest=recipe, made=(), twin=version))
+    return made[-1]
 
 
 def _insert_version(

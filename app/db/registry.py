@@ -157,6 +157,13 @@ def find_by_recipes(session: Session, recipe_digests: Sequence[str]) -> dict[str
     return {row.recipe_digest: row for row in rows if row.recipe_digest is not None}
 
 
+def versions_beside(session: Session, row: VersionRow) -> list[VersionRow]:
+    """Return what a version's job registered under the same name, in order, up to the version itself."""
+    chosen = _versions().where(ModelVersion.job_id == row.job_id, Model.name == row.name)
+    chosen = chosen.where(ModelVersion.version <= row.version)
+    return _rows(session, chosen.order_by(ModelVersion.ordinal))
+
+
 def get_model(session: Session, name: str) -> ModelRow:
     """Return a model; raise ModelNotFoundError."""
     models = _model_rows(session, _newest_versions().where(Model.name == name))

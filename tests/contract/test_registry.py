@@ -263,6 +263,36 @@ class TestSeveralVersionsOfOneModel:
         ]
         assert (result.result_version, twin.id if twin else None) == (4, ids[2])
 
+    def test_an_equal_search_of_another_name_gets_the_whole_front(self, sessions: Sessions, dataset_id: str) -> None:
+        submit_job(sessions, dataset_id, kind="search", recipe="search")
+        recipes = ("one", "two", "search")
+        front = [NewVersion("digits-cnn", version_manifest(recipe, seed=seed)) for seed, recipe in enumerate(recipes)]
+        finish_job(sessions, claim_job(sessions).lease, *front)
+
+        for _ in range(2):  # the second time everything is there
+            again = submit_job(sessions, dataset_id, kind="search", recipe="search", name="other")
+            with reading(sessions) as session:
+                rows = registry.list_versions(session, "other", PageRequest()).items
+                result = jobs.get_job(session, again)
+            assert [row.manifest.seed for row in rows] == [2, 1, 0]
+            assert [row.recipe_digest for row in rows] == [sha256(recipe) for recipe in reversed(recipes)]
+            assert result.result_version == 3
+
+        third = submit_job(sessions, dataset_id, kind="search", recipe="search", name="third")  # a copy of a copy
+        with reading(sessions) as session:
+            assert len(registry.list_versions(session, "third", PageRequest()).items) == 3
+            assert jobs.get_job(session, third).reused_name == "other"
+
+    def test_a_train_job_of_a_point_gets_that_point_alone(self, sessions: Sessions, dataset_id: str) -> None:
+        submit_job(sessions, dataset_id, kind="search", recipe="search")
+        front = [NewVersion("digits-cnn", version_manifest(recipe)) for recipe in ("one", "two", "search")]
+        finish_job(sessions, claim_job(sessions).lease, *front)
+
+        submit_job(sessions, dataset_id, recipe="two", name="point")
+        with reading(sessions) as session:
+            rows = registry.list_versions(session, "point", PageRequest()).items
+        assert [row.recipe_digest for row in rows] == [sha256("two")]
+
 
 class TestLists:
     def test_models_come_by_name_with_newest_version_and_aliases(self, sessions: Sessions, dataset_id: str) -> None:
