@@ -204,6 +204,7 @@ def _speed(times: Mapping[int, Sequence[Times]]) -> dict[str, Any]:
         found = ratio_of_times(own, other)
         told[f"ratio_batch_{size}"] = found.ratio
         told[f"ratio_batch_{size}_interval"] = found.interval
+        told[f"verdict_batch_{size}"] = found.verdict
         told[f"against_latency_ms_batch_{size}"] = float(np.median(other))
     return told
 

@@ -25,9 +25,12 @@ from worker.gate import Gate, examine_drop
 from worker.graph_cost import graph_cost
 from worker.measure import Measured, Request, measure
 from worker.rows import Array, Data, hash_report
+from worker.timing import SIZES
 
 PARITY_ROWS = 256
 REPORT = "report.json"
+# Sharing weights and storing them as a codebook leave every multiplication where it was.
+_COMPUTES_THE_SAME = frozenset({"share_weights", "cluster"})
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,29 @@ def summarize(comparison: Comparison, *, unit: str) -> str:
     return f"{words} ({figures}, p = {p_value:.3g})."
 
 
+def tell_speed(measured: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    """Say against what the times were taken; what computes the same as before is never called faster."""
+    told = {"against": draft.baselines[0].name, **measured}
+    if draft.method in _COMPUTES_THE_SAME:
+        return {key: "no difference shown" if value == "faster" else value for key, value in told.items()}
+    return told
+
+
+def summarize_speed(speed: Mapping[str, Any]) -> list[str]:
+    """Say in a sentence per batch size what the times show."""
+    words = {
+        "faster": "Faster than {}",
+        "slower": "Slower than {}",
+        "no difference shown": "No difference in time from {} shown",
+    }
+    return [
+        f"{words[speed[f'verdict_batch_{size}']].format(speed['against'])} at batch {size} "
+        f"({speed[f'ratio_batch_{size}']:.2f} times its rows in a second, 95 % interval {low:.2f} to {high:.2f})."
+        for size in SIZES
+        for low, high in [speed[f"ratio_batch_{size}_interval"]]
+    ]
+
+
 def file_ref(path: Path) -> FileRef:
     """Name a file by its content."""
     with path.open("rb") as file:
@@ -220,10 +246,11 @@ def _report(
     draft: Draft, measured: Measured, metrics: Metrics, comparisons: Sequence[Comparison], data: Data
 ) -> dict[str, Any]:
     unit = "points of accuracy" if data.classification else "of squared error"
+    speed = measured.speed and tell_speed(measured.speed, draft)
     return {
         "metrics": metrics.model_dump(mode="json"),
         "quality": measured.quality,
-        "speed": measured.speed and {"against": draft.baselines[0].name, **measured.speed},
+        "speed": speed,
         "memory": measured.memory,
         "report_rows": len(data.y["report"]),
         "row_weights": _told_weights(data),
@@ -236,7 +263,10 @@ def _report(
         "method": {"method": draft.method, **draft.notes},
         "verdict": {
             "verdict": comparisons[0].verdict if comparisons else "no difference shown",
-            "summary": [summarize(comparison, unit=unit) for comparison in comparisons],
+            "summary": [
+                *(summarize(comparison, unit=unit) for comparison in comparisons),
+                *(summarize_speed(speed) if speed else ()),
+            ],
         },
         "environment": environment(),
         "history": [dict(epoch) for epoch in draft.history],

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,22 @@ class Contestant:
     output: str
 
 
+SpeedVerdict = Literal["faster", "slower", "no difference shown"]
+
+
 @dataclass(frozen=True)
 class Ratio:
     """Say how many times less time one engine takes than another: the mean ratio of the rounds, its 95 % interval."""
 
     ratio: float
     interval: tuple[float, float]
+
+    @property
+    def verdict(self) -> SpeedVerdict:
+        """Name what the interval shows."""
+        if self.interval[0] > 1:
+            return "faster"
+        return "slower" if self.interval[1] < 1 else "no difference shown"
 
 
 class _Plan(NamedTuple):

@@ -153,6 +153,19 @@ def print_comparisons(report: Mapping[str, Any]) -> None:
     baseline = report.get("baseline")
     if baseline:
         render.print_fields({"against": baseline.get("against", ""), "verdict": baseline.get("verdict", "")})
+    if told := speed_fields(report.get("speed") or {}):
+        render.print_fields(told)
+
+
+def speed_fields(speed: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the times show by batch size; nothing of reports from before there was a verdict on them."""
+    return {
+        f"time, batch {size}": f"{speed[f'verdict_batch_{size}']} ({speed[f'ratio_batch_{size}']:.2f}x, "
+        f"95 % {low:.2f} to {high:.2f}) against {speed['against']}"
+        for size in (1, 32)
+        if f"verdict_batch_{size}" in speed
+        for low, high in [speed[f"ratio_batch_{size}_interval"]]
+    }
 
 
 def _row(model: Mapping[str, Any]) -> tuple[str, ...]:

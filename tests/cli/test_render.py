@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.cli.models import compared_row, state_of, told_best
+from app.cli.models import compared_row, speed_fields, state_of, told_best
 from app.cli.render import result_reference
 
 ENTRY: dict[str, Any] = {
@@ -40,6 +40,19 @@ def test_a_line_of_the_leaderboard_says_what_is_rejected_on_the_front_and_alike(
         "front",
         "digits-cnn/1",
     )
+
+
+def test_what_the_times_show_is_told_by_batch_size() -> None:
+    speed: dict[str, Any] = {"against": "its parent cnn/1"}
+    for size, ratio, verdict in ((1, 1.0, "no difference shown"), (32, 1.5, "faster")):
+        figures = {"ratio": ratio, "verdict": verdict}
+        speed |= {f"{name}_batch_{size}": value for name, value in figures.items()}
+        speed[f"ratio_batch_{size}_interval"] = [ratio - 0.1, ratio + 0.1]
+    assert speed_fields(speed) == {
+        "time, batch 1": "no difference shown (1.00x, 95 % 0.90 to 1.10) against its parent cnn/1",
+        "time, batch 32": "faster (1.50x, 95 % 1.40 to 1.60) against its parent cnn/1",
+    }
+    assert speed_fields({}) == speed_fields({"against": "cnn/1", "ratio_batch_1": 1.0}) == {}
 
 
 def test_a_job_says_that_its_version_was_rejected() -> None:

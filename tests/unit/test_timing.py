@@ -10,6 +10,7 @@ import pytest
 from worker.timing import (
     BATCHES,
     Contestant,
+    Ratio,
     peak_memory_bytes,
     ratio_of_times,
     rows_per_second,
@@ -102,6 +103,26 @@ def test_a_real_difference_is_shown_on_a_machine_that_drifts():
     found = ratio_of_times(*race(0, own=0.0001, other=0.00015)[1])
     assert found.ratio == pytest.approx(1.5, rel=0.1)
     assert 1 < found.interval[0] < found.ratio < found.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((1.01, 1.2), "faster"),
+        ((0.8, 0.99), "slower"),
+        ((0.9, 1.1), "no difference shown"),
+        ((1, 1.2), "no difference shown"),
+    ],
+)
+def test_the_interval_decides_what_is_shown(interval, verdict):
+    assert Ratio(sum(interval) / 2, interval).verdict == verdict
+
+
+def test_two_copies_of_one_model_are_seldom_called_faster_or_slower():
+    verdicts = Counter(ratio_of_times(*race(seed, a=0.0001, b=0.0001)[1]).verdict for seed in range(50))
+    assert verdicts["no difference shown"] >= 44
+    assert ratio_of_times(*race(0, own=0.0001, other=0.00015)[1]).verdict == "faster"
+    assert ratio_of_times(*race(0, own=0.00015, other=0.0001)[1]).verdict == "slower"
 
 
 def test_a_slow_engine_is_not_run_for_ever():

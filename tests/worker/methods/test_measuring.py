@@ -136,14 +136,18 @@ def test_a_rival_that_does_a_hundred_times_the_work_takes_more_time(workshop, tm
     assert speed["ratio_batch_32"] > 2
     low, high = speed["ratio_batch_32_interval"]
     assert 1 < low <= speed["ratio_batch_32"] <= high
+    assert speed["verdict_batch_32"] == "faster"
     assert speed["against_latency_ms_batch_32"] > 0
 
 
 def test_a_version_is_timed_in_turns_with_its_parent(workshop, parent):
     method = {"method": "distill", "teacher": "cnn/1", "student": {"type": "mlp", "hidden": [8]}, "control": False}
     spec = {"kind": "optimize", "method": method, "training": {**TRAINING, "epochs": 1}}
-    speed = workshop.run(spec, teacher=[parent.version()]).report["speed"]
+    report = workshop.run(spec, teacher=[parent.version()]).report
+    speed, words = report["speed"], ("Faster", "Slower", "No difference in time")
     assert speed["against"] == "its teacher cnn/1"
+    assert [line.startswith(words) for line in report["verdict"]["summary"][-2:]] == [True, True]
+    assert all("its teacher cnn/1" in line for line in report["verdict"]["summary"][-2:])
     assert speed["ratio_batch_1"] > 0
     assert parent.report["speed"] is None
 
