@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from worker.nn.export import check_parity, to_onnx
 from worker.nn.objectives import Objective, plain_objective
 from worker.nn.projection import constrain, has_zeros, is_kernel
 from worker.nn.training import Rows, fit
+from worker.nn.units import units_of
 from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, write_weights
 from worker.rows import Array, Data, one_hot
 from worker.stages import Codec, Stage
@@ -109,8 +110,22 @@ def plain_lesson(spec: TrainSpec, network: Network, data: Data) -> Lesson:
 
 
 def learn(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
-    """Train a network; the same lesson gives the same weights, whether it was interrupted or not."""
+    """Train a network; the same lesson gives the same weights, whether it was interrupted or not.
+
+    A regression learns standardized targets (see worker.nn.units): its start and the weights that are returned answer
+    in the data set's own units, the losses of its history are in variances of the train targets.
+    """
     _check_weights(lesson)
+    if lesson.network.task != "regression":
+        return _fitted(lesson, reporter, resume)
+    units = units_of(lesson.network, lesson.rows)
+    inward = replace(lesson, objective=units.objective(lesson.objective), start=units.inward(lesson.start))
+    trained = _fitted(inward, reporter, resume)
+    return replace(trained, weights=units.outward(trained.weights))
+
+
+def _fitted(lesson: Lesson, reporter: Reporter, resume: Path | None) -> Trained:
+    """Train a network on a lesson as it stands."""
     model = build_model(lesson.network, lesson.start, seed=lesson.seed)
     constrain(model, lesson.start, keep_zeros=lesson.keep_zeros, groups=lesson.groups)
     history = fit(

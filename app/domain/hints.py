@@ -35,7 +35,15 @@ class HintShapes(NamedTuple):
 
 
 def hint_shapes(student: Network, teacher: Network, hints: Hints) -> HintShapes:
-    """Return the shapes of the layers that a hint names; raise MethodNotApplicableError when one is not there."""
+    """Return the shapes of the layers that a hint names; raise MethodNotApplicableError when one is not there.
+
+    The answer of a regression follows no layer: while it learns, it is in other units than the teacher's layers are.
+    """
+    if student.task == "regression" and hints.student_layer == student.layers[-1].name:
+        raise MethodNotApplicableError(
+            f"The student's layer {hints.student_layer!r} is its answer, which learns from the teacher's already.",
+            hint="Name a layer before it.",
+        )
     own = _shape_of(student, hints.student_layer, "student")
     guide = _shape_of(teacher, hints.teacher_layer, "teacher")
     both_have_places = len(own) == len(guide)
