@@ -74,12 +74,18 @@ def fuse_serially(
         teaching = _Teaching(member, training, total, data, first=not rounds)
         trained = stages.run(name, teaching.train, trained_codec)
         found, total = _step(teaching, trained)
-        if rounds and found.notes["selection_loss"] > rounds[-1].notes["selection_loss"] - SMALLEST_FALL:
+        if rounds and not _falls(found, rounds[-1], data):
             context.reporter.log(f"{name}: the selection loss no longer falls, so the sum ends before this member")
             break
         rounds.append(found)
     products = [_member_product(spec, place, found, assignment, data) for place, found in enumerate(rounds)]
     return [*products, _fused(rounds, products, len(method.members), assignment, data)]
+
+
+def _falls(found: Round, before: Round, data: Data) -> bool:
+    """Say whether the selection loss falls by enough: nats, or a share, since squared errors may be in any units."""
+    new, old = (each.notes["selection_loss"] for each in (found, before))
+    return new <= old - SMALLEST_FALL * (1.0 if data.classification else old)
 
 
 def base_of(data: Data) -> Answers:
