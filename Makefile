@@ -10,17 +10,19 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up check fmt reproduce reproduce-long
+.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 install: $(VENV)/.installed ## make .venv with everything that uv.lock names
 
-$(VENV)/.installed: pyproject.toml uv.lock .ci/bootstrap.py
+$(VENV)/.installed: EXTRAS :=
+$(VENV)-jax/.installed: EXTRAS := jax
+$(VENV)/.installed $(VENV)-jax/.installed: pyproject.toml uv.lock .ci/bootstrap.py
 	@test -n "$(PYTHON)" || { echo "make: no usable Python found. Install Python 3.11, 3.12 or 3.13 with its ssl and" \
 		"venv modules, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	"$(PYTHON)" .ci/bootstrap.py
+	"$(PYTHON)" .ci/bootstrap.py $(@D) $(EXTRAS)
 	@touch $@
 
 demo: install ## run the whole main job (DATASET=digits|fashion_mnist STACK=embedded|scaled)
@@ -31,6 +33,9 @@ up: install ## serve on http://127.0.0.1:8000 until Ctrl-C
 
 test: install ## run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-jax: $(VENV)-jax/.installed ## run the tests of training on JAX, in an environment of their own (.venv-jax)
+	KERAS_BACKEND=jax $(VENV)-jax/bin/python -m pytest $(PYTEST_ARGS) tests/worker/nn
 
 reproduce: install ## measure published tables again through the API (about a quarter of an hour)
 	@$(BIN)/python -m benchmarks.learning

@@ -1,7 +1,8 @@
 """Make .venv from uv.lock on a machine that has only Python: no pip, no uv, no root.
 
 Debian's python3 may come without pip and ensurepip, so uv itself is taken straight from the URL in uv.lock, checked
-against the SHA-256 there, and put into .venv; uv then installs everything else from the same lock.
+against the SHA-256 there, and put into .venv; uv then installs everything else from the same lock. Another environment
+with more extras is made by naming both: `bootstrap.py .venv-jax jax`.
 """
 
 import hashlib
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venv"
 TRIES = 3
 
 
@@ -31,26 +31,32 @@ class Wheel(NamedTuple):
     sha256: str
 
 
-def main() -> None:
-    """Make .venv, fetch uv, and let it install the rest."""
-    make_environment()
+def main(name: str = ".venv", *extras: str) -> None:
+    """Make the environment, fetch uv, and let it install the rest: what a worker needs, and the extras."""
+    environment = ROOT / name
+    make_environment(environment)
     wheel = find_uv_wheel(platform_tag())
-    uv = VENV / "bin" / f"uv-{wheel.sha256[:12]}"
+    uv = environment / "bin" / f"uv-{wheel.sha256[:12]}"
     if not uv.exists():
         unpack_uv(download(wheel), uv)
-    command = [str(uv), "sync", "--frozen", "--inexact", "--extra", "worker", "--python", str(VENV / "bin" / "python")]
-    sys.exit(subprocess.run(command, cwd=ROOT, env=uv_environment(), check=False).returncode)
+    wanted = [part for extra in ("worker", *extras) for part in ("--extra", extra)]
+    command = [str(uv), "sync", "--frozen", "--inexact", *wanted, "--python", str(environment / "bin" / "python")]
+    sys.exit(subprocess.run(command, cwd=ROOT, env=uv_environment(environment), check=False).returncode)
 
 
-def make_environment() -> None:
-    """Make .venv anew unless its interpreter runs and is one that TensorFlow has wheels for."""
-    probe = [str(VENV / "bin" / "python"), "-c", "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"]
+def make_environment(directory: Path) -> None:
+    """Make an environment anew unless its interpreter runs and is one that TensorFlow has wheels for."""
+    probe = [
+        str(directory / "bin" / "python"),
+        "-c",
+        "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))",
+    ]
     try:
         usable = subprocess.run(probe, check=False, capture_output=True).returncode == 0
     except OSError:
         usable = False
     if not usable:
-        venv.create(VENV, with_pip=False, clear=True, symlinks=True)
+        venv.create(directory, with_pip=False, clear=True, symlinks=True)
 
 
 def platform_tag() -> str:
@@ -110,14 +116,14 @@ def unpack_uv(wheel: bytes, target: Path) -> None:
     partial.replace(target)
 
 
-def uv_environment() -> dict[str, str]:
+def uv_environment(directory: Path) -> dict[str, str]:
     """Let uv trust the machine's own certificate store where there is one: a company's proxy is known only there."""
-    environment = {**os.environ, "VIRTUAL_ENV": str(VENV), "UV_PYTHON_DOWNLOADS": "never"}
-    environment.pop("UV_PROJECT_ENVIRONMENT", None)
+    own = {"VIRTUAL_ENV": str(directory), "UV_PROJECT_ENVIRONMENT": str(directory), "UV_PYTHON_DOWNLOADS": "never"}
+    environment = {**os.environ, **own}
     if "SSL_CERT_FILE" not in environment and ssl.create_default_context().get_ca_certs():
         environment.setdefault("UV_SYSTEM_CERTS", "true")
     return environment
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -89,7 +89,7 @@ def run_make(path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("target", ["install", "demo", "test", "up", "check", "fmt"])
+@pytest.mark.parametrize("target", ["install", "demo", "test", "test-jax", "up", "check", "fmt"])
 def test_make_has_the_targets_that_the_readme_names(target: str) -> None:
     listed = run_make(os.environ["PATH"], "help").stdout
     assert f"make {target}\t" in listed
