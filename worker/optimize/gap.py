@@ -49,4 +49,5 @@ def _scores(answers: Array, data: Data) -> NDArray[np.float64]:
     targets = np.asarray(data.y["report"])
     if data.classification:
         return np.asarray(answers.argmax(axis=1) == targets, dtype=np.float64)
-    return -np.square(answers.astype(np.float64) - targets.reshape(answers.shape))[:, 0]
+    errors = np.square(answers.astype(np.float64) - targets.reshape(answers.shape))
+    return np.asarray(-errors[:, 0])
