@@ -24,7 +24,8 @@ class _WriteGradients(keras.optimizers.Optimizer):
     """Write every variable's gradient in the variable's place."""
 
     def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:  # noqa: ARG002 - Keras calls it so
-        self.assign(variable, ops.add(ops.zeros_like(variable), gradient))
+        # A sum, since what an embedding gives on TensorFlow is no array; JAX takes no variables for arrays.
+        self.assign(variable, ops.add(ops.zeros_like(ops.convert_to_tensor(variable)), gradient))
 
 
 def batch_gradients(

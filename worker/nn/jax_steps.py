@@ -32,7 +32,8 @@ class JaxSteps:
         self._loss = WeightedMean(objective)
         others = [*model.non_trainable_variables, *optimizer.variables, *(averages.values if averages else [])]
         self._variables = [*model.trainable_variables, *others]
-        self._trainable = len(model.trainable_variables)
+        self._trainable, fixed = len(model.trainable_variables), len(model.non_trainable_variables)
+        self._optimizer_places = fixed, fixed + len(optimizer.variables)
         self._update_compiled = jax.jit(self._update)
         self._evaluate_compiled = jax.jit(self._sums)
 
@@ -57,12 +58,22 @@ class JaxSteps:
         """Return the state after one update; the loss times the rows, and the right answers."""
         trainable, others = state[: self._trainable], state[self._trainable :]
         slopes, (others, figures) = jax.grad(self._scaled_loss, has_aux=True)(trainable, others, x, targets, weights)
-        scope = self._scope([*trainable, *others])
+        return self._averaged(self._applied(slopes, trainable, others), step), figures
+
+    def _applied(self, slopes: State, trainable: State, others: State) -> State:
+        """Return the state after the optimizer's step, which it takes outside of any scope: a scaled loss branches."""
+        start, end = self._optimizer_places
+        trainable, own = self._optimizer.stateless_apply(others[start:end], slopes, trainable)
+        return [*trainable, *others[:start], *own, *others[end:]]
+
+    def _averaged(self, state: State, step: jax.Array) -> State:
+        """Return the state with its averages moved on."""
+        if self._averages is None:
+            return state
+        scope = self._scope(state)
         with scope:
-            self._optimizer.apply(slopes, self._model.trainable_variables)
-            if self._averages is not None:
-                self._averages.update(step)
-        return self._values(scope), figures
+            self._averages.update(step)
+        return self._values(scope)
 
     def _scaled_loss(
         self, trainable: State, others: State, x: jax.Array, targets: jax.Array, weights: jax.Array | None

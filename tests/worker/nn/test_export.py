@@ -11,6 +11,7 @@ from app.domain.network import InputSpec, Network, trace
 from app.domain.presets import build_network, fitting_types
 from app.serving.runtime import load_engine, predict_rows
 from tests.unit.test_presets import SCHEMAS, adapter
+from tests.worker.nn.backends import needs_tensorflow
 from worker.nn.export import check_parity, to_onnx
 
 IMAGE, SIGNAL, VECTOR = (9, 7, 3), (11, 3), (12,)
@@ -229,8 +230,7 @@ def test_a_graph_that_differs_from_the_model_is_refused():
 
 
 def test_parity_is_found_in_full_float32_whatever_a_training_computes_in(monkeypatch):
-    import tensorflow as tf
-
+    tf = needs_tensorflow("the switch that is watched is TensorFlow's own")
     from worker.nn import architectures
 
     network = network_of(ly.Dense(name="answer", units=3), shape=(4,))

@@ -8,6 +8,7 @@ from app.domain.datasets import DatasetSchema
 from app.domain.network import Network
 from app.domain.presets import CNN1D, MLP, ResNet, TextCNN, build_network
 from app.domain.surgery.sharing import find_groups, merge, share
+from tests.worker.nn.backends import needs_tensorflow
 from worker.nn.architectures import build_model, extract_weights, predict, variables_by_name
 from worker.nn.formats import bytes_by_format
 from worker.nn.keras_layers import CUSTOM_OBJECTS
@@ -41,6 +42,7 @@ def copied(network) -> dict[str, np.ndarray]:
 
 
 def test_trap_12_equal_values_are_not_sharing_though_tflite_hides_it(network, copied, tmp_path):
+    needs_tensorflow("only TensorFlow writes .tflite")
     groups = find_groups(network, 1)
     nudged = {
         name: values + np.float32(1e-3 * int(name[5])) if name.startswith("block") and "kernel" in name else values
