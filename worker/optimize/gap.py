@@ -33,7 +33,7 @@ def gap_notes(student: Array, others: Sequence[Array], data: Data, *, seed: int 
 
 def gap_over_runs(reports: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the share of the mean lead over several runs, which no run without a lead of its own can upset."""
-    gaps = [report["method"].get("gap", {}) for report in reports]
+    gaps = [report.get("method", {}).get("gap", {}) for report in reports]
     if not all(name in gap for gap in gaps for name in NAMES):
         return None
     student, teacher, control = (np.mean([_score(gap, name) for gap in gaps]) for name in NAMES)
