@@ -51,14 +51,23 @@ class Ratio:
         return "slower" if self.interval[1] < 1 else "no difference shown"
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
+    """Say in how many rounds, of how many turns, of how many runs each engine is timed; rounds and turns are even."""
+
     rounds: int
     turns: int
     runs: int
 
 
+class Order(NamedTuple):
+    """Say in which order a round loads the contestants, and who runs turn by turn."""
+
+    loads: list[int]
+    turns: list[int]
+
+
 # As many runs as give a steady median of a fast model, and no more than a slow one deserves.
-_PLANS = (_Plan(10, 4, 5), _Plan(10, 4, 2), _Plan(6, 2, 2), _Plan(4, 2, 1))
+_PLANS = (Plan(10, 4, 5), Plan(10, 4, 2), Plan(6, 2, 2), Plan(4, 2, 1))
 
 
 def time_side_by_side(
@@ -71,13 +80,14 @@ def time_side_by_side(
     """Return by batch size every contestant's times of one run in milliseconds, (rounds, runs).
 
     All are loaded anew in every round, since where a graph comes to lie in memory makes its times differ by some per
-    cent until it is loaded again. In a round they take turns in a random order and then in its reverse, so that
-    nobody is always the first; a turn starts with a run that does not count, as the caches hold what another used.
+    cent until it is loaded again. In a round they take turns in a random order and then in its reverse, and in the next
+    round the first and the last change places, so that nobody is first more often, in loading or in running. A turn
+    starts with a run that does not count, as the caches hold what another used.
     """
     rng = np.random.default_rng(seed)
     race = _Race(contestants, sizes, clock)
     plan = race.plan()
-    rounds = [race.round(plan, rng) for _ in range(plan.rounds)]
+    rounds = [race.round(order, runs=plan.runs) for order in orders_of(len(contestants), plan, rng)]
     return {
         size: [np.array([found[size][place] for found in rounds]) * 1000 for place in range(len(contestants))]
         for size in sizes
@@ -92,7 +102,7 @@ class _Race:
     sizes: Sequence[int]
     clock: Clock
 
-    def plan(self) -> _Plan:
+    def plan(self) -> Plan:
         """Return the longest plan that takes but a few seconds, judged by one round of single runs; or the shortest."""
         began = self.clock()
         engines = self._load(range(len(self.contestants)))
@@ -105,19 +115,18 @@ class _Race:
             (plan for plan in _PLANS if _seconds(plan, load_seconds, run_seconds) <= _LONGEST_SECONDS), _PLANS[-1]
         )
 
-    def round(self, plan: _Plan, rng: np.random.Generator) -> dict[int, list[list[float]]]:
-        """Load all anew, in random order, and return by batch size the seconds of every contestant's runs."""
-        count = len(self.contestants)
-        engines = self._load(rng.permutation(count))
+    def round(self, order: Order, *, runs: int) -> dict[int, list[list[float]]]:
+        """Load all anew and return by batch size the seconds of every contestant's runs."""
+        engines = self._load(order.loads)
         self._run_all(engines, _WARM_UP_RUNS)
-        seconds: dict[int, list[list[float]]] = {size: [[] for _ in range(count)] for size in self.sizes}
+        seconds: dict[int, list[list[float]]] = {size: [[] for _ in engines] for size in self.sizes}
         for size, found in seconds.items():
-            for place in turns_of(count, plan.turns, rng):
-                found[place] += self._run(place, engines[place], size, 1 + plan.runs)[1:]
+            for place in order.turns:
+                found[place] += self._run(place, engines[place], size, 1 + runs)[1:]
         return seconds
 
-    def _load(self, order: Sequence[int] | range | NDArray[np.int64]) -> list[Engine]:
-        loaded = {int(place): self.contestants[place].load() for place in order}
+    def _load(self, order: Sequence[int]) -> list[Engine]:
+        loaded = {place: self.contestants[place].load() for place in order}
         return [loaded[place] for place in range(len(self.contestants))]
 
     def _run_all(self, engines: Sequence[Engine], count: int) -> None:
@@ -130,15 +139,24 @@ class _Race:
         return _run(engine, contestant.rows[:size], contestant.output, count, clock=self.clock)
 
 
-def turns_of(contestants: int, turns: int, rng: np.random.Generator) -> Iterator[int]:
-    """Yield who runs next: pairs of turns, each a random order of all and its reverse, so that places are even."""
+def orders_of(contestants: int, plan: Plan, rng: np.random.Generator) -> Iterator[Order]:
+    """Yield the rounds' orders: pairs of a random one and the same with the first and the last contestant swapped."""
+    for _ in range(plan.rounds // 2):
+        loads = [int(place) for place in rng.permutation(contestants)]
+        order = Order(loads, list(_turns_of(contestants, plan.turns, rng)))
+        yield order
+        yield Order(*([contestants - 1 - place for place in places] for places in order))
+
+
+def _turns_of(contestants: int, turns: int, rng: np.random.Generator) -> Iterator[int]:
+    """Yield who runs next: pairs of turns, each a random order of all and its reverse."""
     for _ in range(turns // 2):
         order = [int(place) for place in rng.permutation(contestants)]
         yield from order
         yield from reversed(order)
 
 
-def _seconds(plan: _Plan, load_seconds: float, run_seconds: float) -> float:
+def _seconds(plan: Plan, load_seconds: float, run_seconds: float) -> float:
     return plan.rounds * (load_seconds + run_seconds * (_WARM_UP_RUNS + plan.turns * (1 + plan.runs)))
 
 

@@ -10,12 +10,13 @@ import pytest
 from worker.timing import (
     BATCHES,
     Contestant,
+    Plan,
     Ratio,
+    orders_of,
     peak_memory_bytes,
     ratio_of_times,
     rows_per_second,
     time_side_by_side,
-    turns_of,
 )
 
 
@@ -36,7 +37,8 @@ class Sleeper:
 class Machine:
     """Be a machine with a clock of its own: its speed wanders, and it stalls now and then."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, order):
+        self.order, self.loaded = order, 0
         self.rng, self.seconds, self.slowness, self.last, self.diary = np.random.default_rng(seed), 0.0, 0.0, None, []
 
     def clock(self):
@@ -54,7 +56,8 @@ class Session:
 
     def __init__(self, name, machine, seconds):
         self.name, self.machine = name, machine
-        self.seconds = seconds * np.exp(machine.rng.normal(0, 0.02))
+        machine.loaded += 1
+        self.seconds = seconds * np.exp(machine.rng.normal(0, 0.02) + machine.order * (machine.loaded % 2))
 
     def run(self, inputs, outputs):
         is_cold, self.machine.last = self.machine.last != self.name, self.name
@@ -66,20 +69,27 @@ class Session:
 ROWS = np.zeros((256, 1), np.float32)
 
 
-def race(seed, **seconds):
-    machine = Machine(seed)
+def race(seed, order=0.0, **seconds):
+    machine = Machine(seed, order)
     sessions = [Contestant(partial(Session, name, machine, cost), ROWS, "x") for name, cost in seconds.items()]
     return machine, time_side_by_side(sessions, [1], seed=seed, clock=machine.clock)[1]
 
 
-def test_every_place_in_the_order_is_taken_equally_often():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        order = list(turns_of(3, 4, rng))
-        assert Counter(order) == {0: 4, 1: 4, 2: 4}
-        assert order[3:6] == order[:3][::-1]
-    firsts = Counter(next(turns_of(2, 4, rng)) for _ in range(400))
-    assert 150 < firsts[0] < 250
+def test_nobody_is_first_more_often_in_loading_or_in_running():
+    for seed in range(20):
+        orders = list(orders_of(2, Plan(10, 4, 5), np.random.default_rng(seed)))
+        assert len(orders) == 10
+        assert Counter(order.loads[0] for order in orders) == {0: 5, 1: 5}
+        for begin in (0, 2, 4, 6):  # every turn of all, and who had run just before
+            assert Counter(order.turns[begin] for order in orders) == {0: 5, 1: 5}
+    three = next(orders_of(3, Plan(2, 4, 5), np.random.default_rng(0)))
+    assert Counter(three.turns) == {0: 4, 1: 4, 2: 4}
+    assert three.turns[3:6] == three.turns[:3][::-1]
+
+
+def test_what_is_loaded_second_has_no_advantage():
+    ratios = [ratio_of_times(*race(seed, order=0.05, a=0.0001, b=0.0001)[1]).ratio for seed in range(60)]
+    assert np.mean(ratios) == pytest.approx(1, abs=0.01)
 
 
 def test_engines_take_turns_and_are_loaded_anew():
