@@ -39,7 +39,7 @@ def structured(workshop, parent):
 @pytest.fixture(scope="module")
 def unstructured(workshop, parent):
     """A network in which nine of ten weights are zero, though momentum and weight decay pull at them."""
-    training = {**SHORT, "optimizer": {"type": "adamw", "learning_rate": 0.004, "weight_decay": 0.01}}
+    training = {**SHORT, "epochs": 9, "optimizer": {"type": "adamw", "learning_rate": 0.004, "weight_decay": 0.01}}
     spec = pruning(structure="unstructured", ratio=0.9, rounds=3, training=training)
     return workshop.run(spec, parent=[parent.version()])
 
