@@ -1,8 +1,9 @@
 """Do what a job spec asks: one function per method, each from an assignment to products."""
 
+from app.domain.ensemble_specs import Parallel, Serial, Stack
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, OptimizeSpec, Parallel, SearchSpec, Serial, Stack, TrainSpec
+from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context

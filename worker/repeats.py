@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from app.domain.specs import EnsembleSpec, JobSpec, Serial, TrainSpec
+from app.domain.ensemble_specs import Serial
+from app.domain.specs import EnsembleSpec, JobSpec, TrainSpec
 from app.domain.stats import decide, holm, mean_over_runs, p_value_over_runs
 from worker.assignment import Assignment
 from worker.context import Context

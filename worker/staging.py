@@ -16,19 +16,12 @@ from app.db.registering import NewVersion
 from app.db.registry import VersionRow, resolve, versions_by_id
 from app.db.session import Sessions, reading
 from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of
+from app.domain.ensemble_specs import RegisteredMember, Serial
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
 from app.domain.job_errors import BrokenProductError
 from app.domain.models import TRAIN_SPEC, VersionManifest
 from app.domain.optimize_specs import Distill
-from app.domain.specs import (
-    JobSpec,
-    OptimizeSpec,
-    RegisteredMember,
-    SearchSpec,
-    Serial,
-    TrainSpec,
-    job_spec_adapter,
-)
+from app.domain.specs import JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
 from app.domain.transfer import unlabelled_of
 from app.logging import get_logger
 from app.settings import Settings

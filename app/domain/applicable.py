@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from app.domain.datasets import DatasetSchema
+from app.domain.ensemble_specs import Parallel
 from app.domain.errors import ShapeMismatchError
 from app.domain.hints import hint_shapes
 from app.domain.job_errors import MethodNotApplicableError
@@ -25,7 +26,7 @@ from app.domain.optimize_specs import (
 )
 from app.domain.pointing import pointing_at
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, Parallel, SearchSpec
+from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec
 from app.domain.surgery.convolution import convolve
 from app.domain.surgery.factorization import check_factorizable
 from app.domain.surgery.pruning import check_prunable, kernels_of

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.domain import errors
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
+from app.domain.ensemble_specs import Member, NewMember, RegisteredMember, Serial, Stack
 from app.domain.errors import FieldError
 from app.domain.explain import explain_validation, suggest
 from app.domain.models import VersionManifest
@@ -18,19 +19,7 @@ from app.domain.optimize_specs import Chain, Distill
 from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
 from app.domain.search import check_space
-from app.domain.specs import (
-    EnsembleSpec,
-    JobSpec,
-    Member,
-    NewMember,
-    OptimizeSpec,
-    RegisteredMember,
-    SearchSpec,
-    Serial,
-    Stack,
-    TrainSpec,
-    job_spec_adapter,
-)
+from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
 from app.domain.training_specs import TrainingSpec, check_training
 from app.domain.transfer import check_same_rows, check_transfer, distillations, unlabelled_of
 

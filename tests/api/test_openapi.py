@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.v1.examples import JOB_SPECS
-from app.domain.specs import EnsembleMethod, OptimizeMethod
+from app.domain.ensemble_specs import EnsembleMethod
+from app.domain.specs import OptimizeMethod
 from tests.api.builders import ROOT, Registry
 from tests.api.conftest import Refusing
 

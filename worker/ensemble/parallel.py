@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain import fusion as maths
-from app.domain.specs import EnsembleSpec, Parallel
+from app.domain.ensemble_specs import Parallel
+from app.domain.specs import EnsembleSpec
 from app.serving.graph import WeightedMean
 from worker.assignment import Assignment
 from worker.context import Context

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from app.domain import fusion as maths
 from app.domain.datasets import RowSet, digest_of
+from app.domain.ensemble_specs import NewMember, Serial
 from app.domain.models import served_file
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, NewMember, Serial
+from app.domain.specs import EnsembleSpec
 from app.domain.training_specs import TrainingSpec
 from app.serving.graph import LogitSum
 from app.serving.runtime import predict_rows

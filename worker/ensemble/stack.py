@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.ensemble_specs import Stack
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, Stack, TrainSpec, job_spec_adapter
+from app.domain.specs import EnsembleSpec, TrainSpec, job_spec_adapter
 from app.domain.training_specs import TrainingSpec
 from app.serving.runtime import Engine, predict_rows
 from worker.assignment import Assignment, VersionInput

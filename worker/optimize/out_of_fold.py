@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.ensemble_specs import Member, NewMember, Parallel
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.optimize_specs import Transfer
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, Member, NewMember, Parallel, job_spec_adapter
+from app.domain.specs import EnsembleSpec, job_spec_adapter
 from app.serving.runtime import batches_of
 from worker.assignment import Assignment, VersionInput
 from worker.context import Reporter

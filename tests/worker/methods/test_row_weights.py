@@ -14,10 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from app.domain.datasets import ROW_SETS
+from app.domain.ensemble_specs import Parallel, RegisteredMember
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import Network
 from app.domain.optimize_specs import Transfer
-from app.domain.specs import Parallel, RegisteredMember
 from app.domain.training_specs import Augmentation
 from tests.worker.methods.jobs import Job, Workshop, write_dataset
 from worker.ensemble.parallel import find_weights
