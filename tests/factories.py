@@ -86,7 +86,7 @@ def new_job(dataset_id: str, name: str = "digits-cnn", *, recipe: str | None = N
 
 
 def ensemble_job(dataset_id: str, members: int = 2, **given: Any) -> NewJob:
-    children = [Child(new_job(dataset_id, f"trio.member-{place}"), position=place) for place in range(members)]
+    children = [Child(new_job(dataset_id, f"trio.member-{place}"), positions=(place,)) for place in range(members)]
     return new_job(dataset_id, "trio", kind="ensemble", children=children, **given)
 
 

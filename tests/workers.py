@@ -135,9 +135,9 @@ def until(true: Callable[[], T | None], *, seconds: float = PATIENCE_SECONDS) ->
     raise AssertionError(f"{true} did not come true")
 
 
-def finished(sessions: Sessions, job_id: str) -> Job:
+def finished(sessions: Sessions, job_id: str, *, seconds: float = PATIENCE_SECONDS) -> Job:
     """Wait for a job's end."""
-    return until(lambda: job if (job := read_job(sessions, job_id)).state in TERMINAL_STATES else None)
+    return until(lambda: job if (job := read_job(sessions, job_id)).state in TERMINAL_STATES else None, seconds=seconds)
 
 
 def reached(sessions: Sessions, job_id: str, step: int) -> Job:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import DatasetSchema, Statistics
 from app.domain.models import VersionManifest
-from app.domain.specs import JobSpec
+from app.domain.specs import WorkSpec
 
 ReferenceRole = Literal["parent", "teacher", "members"]
 
@@ -41,6 +41,14 @@ class VersionInput(_Part):
     training_recipe: dict[str, Any] | None = None
 
 
+class LeftOut(_Part):
+    """Name a member of an ensemble that could not be trained, its place in the spec, and why."""
+
+    position: int
+    name: str
+    reason: str
+
+
 class Limits(_Part):
     """Bound what the trainer may use."""
 
@@ -52,17 +60,19 @@ class Limits(_Part):
 class Assignment(_Part):
     """Describe one attempt of one job. It holds no address of a database or broker and no credential.
 
-    `references["members"]` is ordered as the spec's members; `unlabelled` is the data set that a transfer set names;
+    `references["members"]` is ordered as the spec's members, without those that are `left_out`;
+    `unlabelled` is the data set that a transfer set names;
     `checkpoint` is the state to resume from.
     """
 
     job_id: str
     token: int
-    spec: JobSpec
+    spec: WorkSpec
     recipe_digest: str
     dataset: DatasetInput
     unlabelled: DatasetInput | None = None
     references: dict[ReferenceRole, tuple[VersionInput, ...]] = Field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
     seed: int
     scratch: Path
     output: Path

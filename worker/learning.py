@@ -16,7 +16,7 @@ from app.domain.job_errors import MethodNotApplicableError
 from app.domain.models import Link
 from app.domain.network import Network, SizeLimits, statistics_weights, trace
 from app.domain.specs import TrainSpec
-from app.domain.training_specs import TrainingSpec
+from app.domain.training_specs import RowDraw, TrainingSpec
 from app.serving.packed import worth_packing, write_graph
 from app.serving.runtime import Engine, load_engine
 from worker.assignment import Assignment
@@ -36,6 +36,7 @@ __all__ = [
     "Lesson",
     "Single",
     "Trained",
+    "drawn_rows",
     "engine_of",
     "hard_rows",
     "hard_targets",
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 EXPORT_TOLERANCE = 1e-4
+# Keeps the draw of a bootstrap apart from a training's other draws by the same seed.
+BOOTSTRAP_STREAM = 1_000_033
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def plain_lesson(spec: TrainSpec, network: Network, data: Data) -> Lesson:
     """Return what a train job learns: a network of its own, from scratch, from the rows' own labels."""
     return Lesson(
         network=network,
-        rows=hard_rows(data),
+        rows=drawn_rows(hard_rows(data), spec.rows, seed=spec.seed),
         objective=plain_objective(data.dataset_schema.task, label_smoothing=spec.training.label_smoothing),
         training=spec.training,
         seed=spec.seed,
@@ -167,6 +170,15 @@ def hard_targets(data: Data, labels: Array) -> NDArray[np.float32]:
     if data.classification:
         return one_hot(np.asarray(labels), data.dataset_schema.outputs)
     return np.asarray(labels, dtype=np.float32).reshape(-1, 1)
+
+
+def drawn_rows(rows: Rows, draw: RowDraw, *, seed: int) -> Rows:
+    """Return the rows to learn from: all of them, or as many drawn from them with replacement (Breiman 1996)."""
+    if draw == "all":
+        return rows
+    places = np.arange(rows.count) if rows.chosen is None else rows.chosen
+    drawn = np.random.default_rng((seed, BOOTSTRAP_STREAM)).choice(places, size=rows.count)
+    return replace(rows, chosen=np.sort(drawn))
 
 
 def hard_rows(data: Data) -> Rows:

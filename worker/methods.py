@@ -3,13 +3,14 @@
 from app.domain.ensemble_specs import Parallel, Serial, Stack
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec
+from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
 from worker.ensemble.stack import fuse_stack
+from worker.group import train_group
 from worker.leaks import judge_permuted, refuse_shared_rows, rejection, with_permuted_labels
 from worker.learning import Single, engine_of, learn, plain_lesson, plan_stage, single_product, trained_codec
 from worker.optimize.dispatch import optimize_with
@@ -18,6 +19,7 @@ from worker.repeats import run_repeats
 from worker.rows import Data, open_data
 from worker.search.search import search
 from worker.stages import Stages
+from worker.student import fuse_and_distill
 
 LEAK_CHECK = "leak_check"
 
@@ -41,8 +43,12 @@ def run_once(assignment: Assignment, context: Context, data: Data) -> list[Produ
             return [train(spec, assignment, context, data)]
         case OptimizeSpec() as spec:
             return [optimize_with(spec, assignment, context, data)]
+        case EnsembleSpec() as spec if spec.then is not None:
+            return fuse_and_distill(spec, assignment, context, data, fuse=_fuse)
         case EnsembleSpec() as spec:
             return _fuse(spec, assignment, context, data)
+        case TrainTogetherSpec() as spec:
+            return train_group(spec, assignment, context, data)
         case SearchSpec() as spec:
             return search(spec, assignment, context, data)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.domain.ensemble_specs import Serial
-from app.domain.specs import EnsembleSpec, JobSpec, TrainSpec
+from app.domain.specs import EnsembleSpec, TrainSpec, WorkSpec
 from app.domain.stats import decide, holm, mean_over_runs, p_value_over_runs
 from worker.assignment import Assignment
 from worker.context import Context
@@ -46,7 +46,7 @@ def run_repeats(run: Run, assignment: Assignment, context: Context, data: Data) 
     return [*parts, amend(product, {"repeats": summarize_runs(reports, first_seed=spec.seed)})]
 
 
-def with_seed(spec: JobSpec, number: int) -> JobSpec:
+def with_seed(spec: WorkSpec, number: int) -> WorkSpec:
     """Return the spec of run `number`: one run, with seeds that no other run has; only the first looks for leaks."""
     update: dict[str, Any] = {"seed": spec.seed + number, "seeds": 1}
     if isinstance(spec, TrainSpec) and number:

@@ -18,15 +18,15 @@ from app.db.session import Sessions, reading
 from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of
 from app.domain.ensemble_specs import RegisteredMember, Serial
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
-from app.domain.job_errors import BrokenProductError
+from app.domain.job_errors import BrokenProductError, DependencyFailedError
 from app.domain.models import TRAIN_SPEC, VersionManifest
 from app.domain.optimize_specs import Distill
-from app.domain.specs import JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
+from app.domain.specs import OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec, WorkSpec, work_spec_adapter
 from app.domain.transfer import unlabelled_of
 from app.logging import get_logger
 from app.settings import Settings
 from app.store.base import Store
-from worker.assignment import Assignment, DatasetInput, Limits, ReferenceRole, VersionInput
+from worker.assignment import Assignment, DatasetInput, LeftOut, Limits, ReferenceRole, VersionInput
 from worker.messages import MANIFEST_NAME, ProductRef
 
 log = get_logger(__name__)
@@ -55,6 +55,7 @@ class Sources:
     dataset: str
     manifest: DatasetManifest
     references: dict[ReferenceRole, tuple[Source, ...]]
+    left_out: tuple[LeftOut, ...] = ()
     unlabelled: tuple[str, DatasetManifest] | None = None
 
 
@@ -67,6 +68,7 @@ def find_sources(sessions: Sessions, job: ClaimedJob) -> Sources:
             dataset=dataset.name,
             manifest=DatasetManifest.model_validate(dataset.manifest),
             references=_references(session, spec, job),
+            left_out=left_out(job),
             unlabelled=_unlabelled(session, spec),
         )
 
@@ -86,6 +88,7 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
         references={
             role: tuple(_version_input(source, store) for source in found) for role, found in sources.references.items()
         },
+        left_out=sources.left_out,
         seed=spec.seed,
         scratch=directory / "scratch",
         output=directory / "output",
@@ -121,12 +124,25 @@ def keep_product(product: ProductRef, *, directory: Path, store: Store) -> NewVe
     return NewVersion(product.name, manifest)
 
 
-def _spec_of(job: ClaimedJob) -> JobSpec:
+def _spec_of(job: ClaimedJob) -> WorkSpec:
     # Strict models take a list for a tuple only when it comes as JSON.
-    return job_spec_adapter.validate_json(canonical_json(job.spec))
+    return work_spec_adapter.validate_json(canonical_json(job.spec))
 
 
-def _references(session: Session, spec: JobSpec, job: ClaimedJob) -> dict[ReferenceRole, tuple[Source, ...]]:
+def left_out(job: ClaimedJob) -> tuple[LeftOut, ...]:
+    """Return the members that an ensemble has to do without; raise DependencyFailedError when too few are left."""
+    failed = [item for item in job.dependencies if item.state != "succeeded"]
+    least = job.min_dependencies
+    if failed and (least is None or len(job.dependencies) - len(failed) < least):
+        raise DependencyFailedError(f"{len(failed)} of the {len(job.dependencies)} members could not be trained.")
+    reasons = [(item.error or {}).get("detail") or item.state for item in failed]
+    return tuple(
+        LeftOut(position=item.position, name=item.name, reason=reason)
+        for item, reason in zip(failed, reasons, strict=True)
+    )
+
+
+def _references(session: Session, spec: WorkSpec, job: ClaimedJob) -> dict[ReferenceRole, tuple[Source, ...]]:
     made = versions_by_id(session, [dependency.version_id for dependency in job.dependencies])
     by_position = {item.position: made[item.version_id] for item in job.dependencies if item.version_id in made}
     return {
@@ -136,9 +152,9 @@ def _references(session: Session, spec: JobSpec, job: ClaimedJob) -> dict[Refere
 
 
 def _rows_by_role(
-    session: Session, spec: JobSpec, made: dict[int, VersionRow]
+    session: Session, spec: WorkSpec, made: dict[int, VersionRow]
 ) -> dict[ReferenceRole, list[VersionRow]]:
-    if isinstance(spec, TrainSpec | SearchSpec):
+    if isinstance(spec, TrainSpec | TrainTogetherSpec | SearchSpec):
         return {}
     if isinstance(spec, OptimizeSpec):
         if isinstance(spec.method, Distill):
@@ -152,6 +168,7 @@ def _rows_by_role(
         "members": [
             resolve(session, member.model) if isinstance(member, RegisteredMember) else made[position]
             for position, member in enumerate(method.members)
+            if isinstance(member, RegisteredMember) or position in made
         ]
     }
 
@@ -171,7 +188,7 @@ def _source(session: Session, row: VersionRow) -> Source:
     return Source(row, get_job(session, row.job_id).job.spec)
 
 
-def _unlabelled(session: Session, spec: JobSpec) -> tuple[str, DatasetManifest] | None:
+def _unlabelled(session: Session, spec: WorkSpec) -> tuple[str, DatasetManifest] | None:
     """Look up the data set whose rows are used without labels; raise DatasetNotFoundError when it is gone."""
     for name in unlabelled_of(spec).values():
         return name, DatasetManifest.model_validate(get_dataset(session, name).manifest)

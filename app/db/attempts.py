@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db import endings, registering, registry
 from app.db.base import exclude_others, later, new_id, now
+from app.db.dependencies import select_with_version, still_waits
 from app.db.endings import AttemptEnd, Lease
 from app.db.events import NewEvent, write_events
 from app.db.session import Sessions
@@ -21,10 +22,13 @@ from app.domain.jobs import PROTOCOL, Outcome, Phase, State, Timing
 
 
 class Dependency(NamedTuple):
-    """The result of a job that had to succeed first."""
+    """A job that had to end first, and its result: no version where it failed and could be done without."""
 
     role: str
     position: int
+    name: str
+    state: State
+    error: dict[str, Any] | None
     version_id: str
 
 
@@ -54,6 +58,7 @@ class ClaimedJob:
     step: int
     deadline_at: datetime
     dependencies: tuple[Dependency, ...]
+    min_dependencies: int | None
     checkpoints: tuple[SavedState, ...]
 
 
@@ -163,15 +168,14 @@ def cancelled(session: Session, lease: Lease, *, end: AttemptEnd) -> State | Non
 
 
 def _next_job(session: Session, queues: Sequence[str], protocol: int) -> Job | None:
-    needed, twin = aliased(Job), aliased(Job)
-    unmet = exists().where(JobDependency.job_id == Job.id).where(needed.id == JobDependency.depends_on_id)
+    twin = aliased(Job)
     ready = select(Job).where(
         Job.state == "queued",
         Job.queue.in_(queues),
         Job.not_before <= now(),
         Job.cancel_requested_at.is_(None),
         Job.min_protocol <= protocol,
-        ~unmet.where(needed.state != "succeeded"),
+        ~still_waits(),
         or_(~Job.reuse, ~exists().where(twin.recipe_digest == Job.recipe_digest, twin.state == "running")),
     )
     ready = ready.order_by(Job.priority.desc(), Job.not_before, Job.id).limit(1)
@@ -212,6 +216,7 @@ def _take(session: Session, job: Job, worker_id: str, timing: Timing) -> Claimed
         step=step,
         deadline_at=taken.deadline_at,
         dependencies=_results_needed(session, taken.id),
+        min_dependencies=taken.min_dependencies,
         checkpoints=checkpoints,
     )
 
@@ -237,10 +242,13 @@ def _taking(job: Job, worker_id: str, step: int, timing: Timing) -> Any:  # noqa
 
 
 def _results_needed(session: Session, job_id: str) -> tuple[Dependency, ...]:
-    chosen = select(JobDependency.role, JobDependency.position, Job.result_version_id)
-    chosen = chosen.join(Job, Job.id == JobDependency.depends_on_id).where(JobDependency.job_id == job_id)
+    columns = (JobDependency.role, JobDependency.position, Job.name, Job.state, Job.error)
+    chosen = select_with_version(*columns).where(JobDependency.job_id == job_id)
     found = session.execute(chosen.order_by(JobDependency.role, JobDependency.position))
-    return tuple(Dependency(role, position, version_id or "") for role, position, version_id in found)
+    return tuple(
+        Dependency(role, position, name, state, error, version_id or "")
+        for role, position, name, state, error, version_id in found
+    )
 
 
 def _saved_states(session: Session, job_id: str) -> tuple[SavedState, ...]:

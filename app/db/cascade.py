@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.db.base import now
+from app.db.dependencies import cannot_get_enough
 from app.db.events import NewEvent, write_events
 from app.db.tables import Job, JobDependency
 from app.domain.errors import LeanfuseError
@@ -19,7 +20,9 @@ def job_error(error: LeanfuseError) -> dict[str, Any]:
 
 
 def settle(session: Session, ended_ids: Sequence[str]) -> None:
-    """Pass on that jobs failed or were cancelled: who waits for them fails, who was made only for them is cancelled.
+    """Pass on that jobs failed or were cancelled.
+
+    Who waits for them and cannot do without them fails, who was made only for them is cancelled.
 
     Running children are left alone: what they make is registered and will be reused.
     """
@@ -32,7 +35,7 @@ def settle(session: Session, ended_ids: Sequence[str]) -> None:
 def _fail_dependants(session: Session, ended_ids: Sequence[str]) -> list[str]:
     waiting = select(JobDependency.job_id).where(JobDependency.depends_on_id.in_(ended_ids))
     error = job_error(DependencyFailedError("A job that this one needs failed or was cancelled."))
-    failed = update(Job).where(Job.id.in_(waiting), Job.state == "queued")
+    failed = update(Job).where(Job.id.in_(waiting), Job.state == "queued", cannot_get_enough())
     failed = failed.values(state="failed", phase=None, error=error, finished_at=now())
     return _end_all(session, failed.returning(Job.id), {"state": "failed", "error": error})
 

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import exists, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.db import endings, registering, registry
 from app.db.base import now
+from app.db.dependencies import still_waits
 from app.db.endings import AttemptEnd, Lease
 from app.db.events import NewEvent, write_events
 from app.db.registering import NewVersion
 from app.db.session import Sessions
-from app.db.tables import Job, JobDependency, ModelVersion
+from app.db.tables import Job, ModelVersion
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,12 @@ def _why_not(session: Session, lease: Lease) -> Finished:
 
 def _serve_twins(session: Session, job: Job) -> None:
     """Let queued jobs with the same recipe take the result now, rather than when a worker looks at them."""
-    needed = aliased(Job)
-    unmet = exists().where(JobDependency.job_id == Job.id, needed.id == JobDependency.depends_on_id)
     twins = select(Job).where(
         Job.recipe_digest == job.recipe_digest,
         Job.state == "queued",
         Job.reuse,
         Job.cancel_requested_at.is_(None),
-        ~unmet.where(needed.state != "succeeded"),
+        ~still_waits(),
     )
     waiting = session.scalars(twins.order_by(Job.id).with_for_update(skip_locked=True, of=Job)).all()
     made = registry.find_by_recipe(session, job.recipe_digest) if waiting else None

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, exists, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import CursorResult, delete, or_, select, update
+from sqlalchemy.orm import Session
 
 from app.db import endings
 from app.db.base import later, now
-from app.db.tables import IdempotencyRecord, Job, JobDependency
+from app.db.dependencies import still_waits
+from app.db.tables import IdempotencyRecord, Job
 from app.domain.jobs import State, Timing
 
 
@@ -42,13 +43,11 @@ def undispatched(session: Session, *, timing: Timing, limit: int = 100) -> list[
 
     A crash in between sends a hint twice, which costs a worker one query; the other order could lose it.
     """
-    needed = aliased(Job)
-    unmet = exists().where(JobDependency.job_id == Job.id, needed.id == JobDependency.depends_on_id)
     due = select(Job.id).where(
         Job.state == "queued",
         Job.not_before <= now(),
         or_(Job.dispatched_at.is_(None), Job.dispatched_at < later(-timing.redispatch_seconds)),
-        ~unmet.where(needed.state != "succeeded"),
+        ~still_waits(),
     )
     return list(session.scalars(due.order_by(Job.priority.desc(), Job.not_before, Job.id).limit(limit)))
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from app.db import registering, registry
 from app.db.base import now
 from app.db.cascade import settle
+from app.db.dependencies import select_with_version
 from app.db.events import NewEvent, write_events
 from app.db.pages import Page, PageRequest, cut_page
 from app.db.registry import VersionRow
@@ -36,15 +37,16 @@ class NewJob:
     max_runtime_seconds: int = 7 * 86_400
     min_protocol: int = PROTOCOL
     total_steps: int | None = None
+    min_dependencies: int | None = None
     children: Sequence["Child"] = ()
 
 
 @dataclass(frozen=True)
 class Child:
-    """A job that must succeed first; its result takes `position` among the members of its parent."""
+    """A job that must succeed first; its versions take `positions`, in order, among the members of its parent."""
 
     job: NewJob
-    position: int
+    positions: tuple[int, ...]
     role: str = "member"
 
 
@@ -140,15 +142,8 @@ def dependencies(session: Session, job_id: str) -> list[DependencyRow]:
 
 def dependencies_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[DependencyRow]]:
     """Return what each of several jobs waits for, in one query."""
-    chosen = select(
-        JobDependency.job_id,
-        Job.id,
-        Job.name,
-        JobDependency.role,
-        JobDependency.position,
-        Job.state,
-        Job.result_version_id,
-    ).join(Job, Job.id == JobDependency.depends_on_id)
+    columns = (JobDependency.job_id, Job.id, Job.name, JobDependency.role, JobDependency.position, Job.state)
+    chosen = select_with_version(*columns)
     chosen = chosen.where(JobDependency.job_id.in_(job_ids))
     found: dict[str, list[DependencyRow]] = {}
     for row in session.execute(chosen.order_by(JobDependency.role, JobDependency.position)):
@@ -208,6 +203,7 @@ def _insert(session: Session, new: NewJob, *, parent_id: str | None) -> Job:
         max_runtime_seconds=new.max_runtime_seconds,
         min_protocol=new.min_protocol,
         total_steps=new.total_steps,
+        min_dependencies=new.min_dependencies,
     )
     session.add(job)
     session.flush()
@@ -217,8 +213,11 @@ def _insert(session: Session, new: NewJob, *, parent_id: str | None) -> Job:
 
 def _insert_child(session: Session, child: Child, parent: Job, twins: dict[str, VersionRow]) -> None:
     job = _insert(session, child.job, parent_id=parent.id)
-    link = JobDependency(job_id=parent.id, depends_on_id=job.id, role=child.role, position=child.position)
-    session.add(link)
+    several = len(child.positions) > 1
+    for ordinal, position in enumerate(child.positions):
+        link = JobDependency(job_id=parent.id, depends_on_id=job.id, role=child.role, position=position)
+        link.ordinal = ordinal if several else None
+        session.add(link)
     if child.job.reuse and child.job.recipe_digest in twins:
         registering.take_over(session, job, twins[child.job.recipe_digest])
 

@@ -12,6 +12,7 @@ from app.db.base import insert_missing, new_id, now
 from app.db.events import NewEvent, write_events
 from app.db.registry import VersionRow
 from app.db.tables import Blob, Job, Model, ModelVersion, VersionLink, VersionTag
+from app.domain.jobs import TOGETHER
 from app.domain.models import Link, VersionManifest
 
 
@@ -31,7 +32,8 @@ def register(session: Session, job: Job, versions: Sequence[NewVersion]) -> tupl
     registry.begin_write(session)
     ids: list[str] = []
     for ordinal, version in enumerate(versions):
-        own = ordinal == len(versions) - 1
+        # A job that trains several members has no version of its own: each is what a train job would make.
+        own = ordinal == len(versions) - 1 and job.kind != TOGETHER
         recipe = job.recipe_digest if own else _recipe_of_by_product(version.manifest, job)
         ids.append(_insert_version(session, job, version, ordinal=ordinal, recipe_digest=recipe, made=ids))
     _label(session, job, ids[-1])

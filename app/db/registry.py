@@ -13,6 +13,7 @@ from app.db.base import now
 from app.db.pages import Page, PageRequest, cut_page
 from app.db.tables import Alias, AliasChange, Job, Model, ModelVersion, RegistryRevision, VersionLink, VersionTag
 from app.domain.errors import ModelNotFoundError, PreconditionFailedError, VersionRejectedError
+from app.domain.jobs import TOGETHER
 from app.domain.models import LinkRole, VersionManifest
 from app.domain.names import Reference, parse_reference
 
@@ -151,10 +152,25 @@ def find_by_recipe(session: Session, recipe_digest: str) -> VersionRow | None:
 
 
 def find_by_recipes(session: Session, recipe_digests: Sequence[str]) -> dict[str, VersionRow]:
-    """Return, by recipe, the newest version that it made, ready or rejected: doing it again would end the same."""
+    """Return, by recipe, the newest version that it made, ready or rejected: doing it again would end the same.
+
+    Of a job that trained several members together it is the last of them.
+    """
+    if not recipe_digests:
+        return {}
     chosen = _versions(("ready", "rejected")).where(ModelVersion.recipe_digest.in_(recipe_digests))
-    rows = _rows(session, chosen.order_by(ModelVersion.id)) if recipe_digests else ()
-    return {row.recipe_digest: row for row in rows if row.recipe_digest is not None}
+    rows = _rows(session, chosen.order_by(ModelVersion.id))
+    found = {row.recipe_digest: row for row in rows if row.recipe_digest is not None}
+    return {**_made_together(session, recipe_digests), **found}
+
+
+def _made_together(session: Session, recipe_digests: Sequence[str]) -> dict[str, VersionRow]:
+    succeeded = select(Job.recipe_digest, Job.result_version_id).where(
+        Job.kind == TOGETHER, Job.state == "succeeded", Job.recipe_digest.in_(recipe_digests)
+    )
+    results = {version_id: digest for digest, version_id in session.execute(succeeded.order_by(Job.id))}
+    versions = versions_by_id(session, [version_id for version_id in results if version_id])
+    return {results[row.id]: row for row in versions.values() if row.state in ("ready", "rejected")}
 
 
 def versions_beside(session: Session, row: VersionRow) -> list[VersionRow]:

@@ -82,6 +82,8 @@ class Job(Base):
     # No foreign keys: checkpoints and versions refer to their job already.
     checkpoint_id: Mapped[str | None] = mapped_column(Id)
     result_version_id: Mapped[str | None] = mapped_column(Id)
+    # So many of the jobs that this one needs must succeed; None: all of them.
+    min_dependencies: Mapped[int | None] = mapped_column(Integer)
     # The version that an earlier job made by the same recipe, where it was taken instead of made again.
     reused_version_id: Mapped[str | None] = mapped_column(Id)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -105,7 +107,10 @@ Index(
 
 
 class JobDependency(Base):
-    """A job that must succeed before another may start; its result takes `role` and `position` in that other."""
+    """A job that must succeed before another may start; its result takes `role` and `position` in that other.
+
+    Of a job that trains several members it is the version `ordinal`; each of them has a row of its own.
+    """
 
     __tablename__ = "job_dependencies"
 
@@ -113,6 +118,7 @@ class JobDependency(Base):
     depends_on_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True, index=True)
     role: Mapped[str] = mapped_column(String(20), primary_key=True, default="member")
     position: Mapped[int] = mapped_column(Integer, primary_key=True, default=0)
+    ordinal: Mapped[int | None] = mapped_column(Integer)
 
 
 class JobAttempt(Base):

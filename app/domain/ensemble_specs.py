@@ -1,5 +1,6 @@
 """Ways to fuse models, as a user writes them: what the members are, and how their answers become one."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -7,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from app.domain.datasets import Value
 from app.domain.names import ModelReference
 from app.domain.presets import Architecture
-from app.domain.training_specs import Seed, TrainingSpec
+from app.domain.training_specs import ROW_DRAW, RowDraw, Seed, TrainingSpec
 
 
 class NewMember(Value):
@@ -16,6 +17,10 @@ class NewMember(Value):
     architecture: Architecture
     seed: Seed = 0
     training: TrainingSpec | None = Field(None, description="Instead of the ensemble's training.")
+    rows: RowDraw = Field("all", description=ROW_DRAW, exclude_if=lambda given: given == "all")
+    count: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="So many of this kind, with seeds from `seed` on.", exclude_if=lambda given: given == 1
+    )
 
 
 class RegisteredMember(Value):
@@ -33,7 +38,15 @@ def _member_tag(value: object) -> str:
 Member: TypeAlias = Annotated[
     Annotated[NewMember, Tag("new")] | Annotated[RegisteredMember, Tag("registered")], Discriminator(_member_tag)
 ]
-Members = Annotated[list[Member], Field(min_length=1, max_length=100)]
+MOST_MEMBERS = 100
+Members = Annotated[list[Member], Field(min_length=1, max_length=MOST_MEMBERS)]
+
+
+def count_members(members: Sequence[Member]) -> int:
+    """Count members, those of which there are several by their `count`."""
+    return sum(member.count if isinstance(member, NewMember) else 1 for member in members)
+
+
 MemberWeights = Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], Field(min_length=1, max_length=100)]
 
 
@@ -51,8 +64,8 @@ class Parallel(Value):
     @model_validator(mode="after")
     def _check_weights(self) -> "Parallel":
         if isinstance(self.weights, list):
-            if len(self.weights) != len(self.members):
-                raise ValueError(f"{len(self.members)} members need as many weights, not {len(self.weights)}")
+            if len(self.weights) != count_members(self.members):
+                raise ValueError(f"{count_members(self.members)} members need as many weights, not {len(self.weights)}")
             if sum(self.weights) <= 0:
                 raise ValueError("the weights must not all be zero")
         return self

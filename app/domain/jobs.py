@@ -14,7 +14,11 @@ Charge = Literal["interruptions", "losses_without_progress", "failures", "none"]
 TERMINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 
 # Workers claim only jobs whose `min_protocol` they know; raise it when a spec or artifact changes incompatibly.
-PROTOCOL = 2
+PROTOCOL = 3
+# What the same recipe means; raise it when equal specs no longer make equal models.
+RECIPE_PROTOCOL = 2
+# The kind of the jobs that train several members of an ensemble as one graph.
+TOGETHER = "train_together"
 MAXIMUM_LOSSES = 3
 MAXIMUM_FAILURES = 3
 MAXIMUM_ATTEMPTS = 50

@@ -109,7 +109,7 @@ def recipe_digest(spec: dict[str, Any], dataset_digest: str, *, protocol: int, u
     `unlabelled` are the digests of further data sets whose rows are used. Two jobs with equal recipes train the same
     model, so the second may take the first one's result.
     """
-    labels = {"name", "alias", "tags", "priority", "reuse", "max_runtime_seconds", "dataset"}
+    labels = {"name", "alias", "tags", "priority", "reuse", "max_runtime_seconds", "dataset", "members_at_once"}
     body = {key: value for key, value in spec.items() if key not in labels}
     further = {"unlabelled": list(unlabelled)} if unlabelled else {}
     return digest_of({"spec": body, "dataset": dataset_digest, "protocol": protocol, **further})

@@ -7,9 +7,9 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, TypeAdapter, 
 from app.domain.datasets import Value
 from app.domain.ensemble_specs import EnsembleMethod
 from app.domain.names import Name
-from app.domain.optimize_specs import OptimizeMethod
+from app.domain.optimize_specs import DistillStep, OptimizeMethod
 from app.domain.presets import Architecture
-from app.domain.training_specs import Seed, TrainingSpec
+from app.domain.training_specs import ROW_DRAW, RowDraw, Seed, TrainingSpec
 
 TagText = Annotated[str, StringConstraints(min_length=1, max_length=250, pattern=r"^[^\x00]*$")]
 
@@ -36,6 +36,7 @@ class TrainSpec(BaseSpec):
 
     kind: Literal["train"]
     architecture: Architecture
+    rows: RowDraw = Field("all", description=ROW_DRAW, exclude_if=lambda given: given == "all")
     leak_check: bool = Field(
         default=False, description="Also train on permuted labels: such a model must score chance on the report rows."
     )
@@ -48,6 +49,12 @@ class OptimizeSpec(BaseSpec):
     method: OptimizeMethod
 
 
+class ThenDistill(DistillStep):
+    """Distill the ensemble that the job makes; `training` stands for the student alone."""
+
+    name: Name | None = Field(None, description="The student's model. Default: the ensemble's with `-student`.")
+
+
 class EnsembleSpec(BaseSpec):
     """Fuse several models into one more accurate one."""
 
@@ -56,6 +63,40 @@ class EnsembleSpec(BaseSpec):
     require_gain: bool = Field(
         default=False, description="Fail unless the fusion is shown better than its best member."
     )
+    min_members: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None,
+        description="Fuse as soon as every member's training has ended and at least so many succeeded; the others are "
+        "left out, and the report says so. Default: one that fails fails the ensemble.",
+        exclude_if=lambda given: given is None,
+    )
+    members_at_once: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Train so many new members of one architecture and training as one graph; `auto` measures which "
+        "number is fastest. They are spread over the workers that live when the job is submitted.",
+        exclude_if=lambda given: given == 1,
+    )
+    then: ThenDistill | None = Field(
+        None,
+        description="Distill the fused ensemble into one small student, in the same job: the student is its result.",
+        exclude_if=lambda given: given is None,
+    )
+
+
+class TogetherMember(Value):
+    """Name a network that is trained together with others, and its seed."""
+
+    name: Name
+    seed: Seed
+
+
+class TrainTogetherSpec(BaseSpec):
+    """Train several networks of one architecture as one graph; each becomes a version of its own."""
+
+    kind: Literal["train_together"]
+    architecture: Architecture
+    rows: RowDraw = Field("all", description=ROW_DRAW, exclude_if=lambda given: given == "all")
+    members: Annotated[list[TogetherMember], Field(min_length=1, max_length=100)]
+    members_at_once: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
 
 
 class Range(Value):
@@ -112,4 +153,9 @@ class SearchSpec(BaseSpec):
 
 
 JobSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec, Field(discriminator="kind")]
+# What workers do: also the jobs that the service makes of an ensemble.
+WorkSpec: TypeAlias = Annotated[
+    TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | TrainTogetherSpec, Field(discriminator="kind")
+]
+work_spec_adapter: TypeAdapter[WorkSpec] = TypeAdapter(WorkSpec)
 job_spec_adapter: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

@@ -8,6 +8,10 @@ from app.domain.datasets import DatasetSchema, Features, Value
 from app.domain.errors import FieldError, OutOfRangeError, ShapeMismatchError
 
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="The same seed, spec and data give the same weights on a CPU.")]
+RowDraw = Literal["all", "bootstrap"]
+ROW_DRAW = (
+    "Learn from all train rows, or from as many drawn from them with replacement by the seed (bagging, Breiman 1996)."
+)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
 WeightDecay = Annotated[float, Field(ge=0, le=1)]

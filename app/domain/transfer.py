@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from app.domain.datasets import DatasetSchema
 from app.domain.errors import FieldError, InvalidRequestError, ShapeMismatchError
 from app.domain.optimize_specs import Chain, Distill, DistillOptions, DistillStep
-from app.domain.specs import JobSpec, OptimizeSpec
+from app.domain.specs import EnsembleSpec, OptimizeSpec, WorkSpec
 from app.domain.training_specs import TrainingSpec
 
 
-def distillations(spec: JobSpec) -> Iterator[tuple[str, DistillOptions, TrainingSpec]]:
+def distillations(spec: WorkSpec) -> Iterator[tuple[str, DistillOptions, TrainingSpec]]:
     """Yield the pointer, options and training of every distillation that a spec asks for."""
+    if isinstance(spec, EnsembleSpec) and spec.then is not None:
+        yield "/then", spec.then, spec.then.training or spec.training
     method = spec.method if isinstance(spec, OptimizeSpec) else None
     if isinstance(method, Distill):
         yield "/method", method, spec.training
@@ -20,7 +22,7 @@ def distillations(spec: JobSpec) -> Iterator[tuple[str, DistillOptions, Training
                 yield f"/method/steps/{index}", step, step.training or spec.training
 
 
-def unlabelled_of(spec: JobSpec) -> dict[str, str]:
+def unlabelled_of(spec: WorkSpec) -> dict[str, str]:
     """Return the data sets whose rows a spec uses without their labels: pointer into the spec -> name."""
     found = {f"{pointer}/transfer/unlabelled": method.transfer.unlabelled for pointer, method, _ in distillations(spec)}
     return {pointer: name for pointer, name in found.items() if name is not None}

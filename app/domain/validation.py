@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.domain import errors
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
-from app.domain.ensemble_specs import Member, NewMember, RegisteredMember, Serial, Stack
+from app.domain.ensemble_specs import MOST_MEMBERS, Member, NewMember, RegisteredMember, Serial, Stack, count_members
 from app.domain.errors import FieldError
 from app.domain.explain import explain_validation, suggest
+from app.domain.member_jobs import expand_members
 from app.domain.models import VersionManifest
 from app.domain.names import Reference, check_name, parse_reference
 from app.domain.network import Network, SizeLimits, trace
@@ -20,6 +21,7 @@ from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
 from app.domain.search import check_space
 from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
+from app.domain.then import check_then, student_name
 from app.domain.training_specs import TrainingSpec, check_training
 from app.domain.transfer import check_same_rows, check_transfer, distillations, unlabelled_of
 
@@ -116,11 +118,16 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
         planned = check_applicable(spec, _source(known, catalogue), schema, limits=limits)
     else:
         planned = [_plan(described, schema, limits) for described in _described(spec)]
+    if isinstance(spec, EnsembleSpec):
+        _check_least(spec)
+        planned += check_then(spec, schema, limits=limits)
     _check_batches(planned, schema)
     if isinstance(spec, SearchSpec):
         check_space(spec, schema, limits=limits)
     pinned = {pointer: f"{version.name}/{version.version}" for pointer, version in known.items()}
-    return CheckedSpec(_pin(spec, pinned), _estimate(planned, schema, repeats=spec.seeds), manifest)
+    pinned_spec = _pin(spec, pinned)
+    complete = expand_members(pinned_spec) if isinstance(pinned_spec, EnsembleSpec) else pinned_spec
+    return CheckedSpec(complete, _estimate(planned, schema, repeats=spec.seeds), manifest)
 
 
 def references(spec: JobSpec) -> Iterator[tuple[str, str]]:
@@ -134,33 +141,6 @@ def references(spec: JobSpec) -> Iterator[tuple[str, str]]:
         for index, member in enumerate(spec.method.members):
             if isinstance(member, RegisteredMember):
                 yield f"/method/members/{index}/model", member.model
-
-
-def new_members(spec: EnsembleSpec) -> Iterator[tuple[int, TrainSpec]]:
-    """Yield the position and the job of every member that is trained on its own, before the ensemble is fused.
-
-    Serial members are not: each learns what the ones before it get wrong, within the ensemble's job.
-    """
-    if isinstance(spec.method, Serial):
-        return
-    for index, member in enumerate(spec.method.members):
-        if isinstance(member, NewMember):
-            yield index, _member_spec(spec, index, member)
-
-
-def _member_spec(spec: EnsembleSpec, index: int, member: NewMember) -> TrainSpec:
-    return TrainSpec(
-        kind="train",
-        name=f"{spec.name}-m{index}",
-        dataset=spec.dataset,
-        architecture=member.architecture,
-        training=member.training or spec.training,
-        seed=member.seed,
-        tags=spec.tags,
-        priority=spec.priority,
-        reuse=spec.reuse,
-        max_runtime_seconds=spec.max_runtime_seconds,
-    )
 
 
 def _missing_dataset(name: str, known: Sequence[str], *, pointer: str = "/dataset") -> errors.DatasetNotFoundError:
@@ -181,7 +161,31 @@ def _check_labelled(name: str, schema: DatasetSchema) -> None:
 def _check_own_name(spec: JobSpec) -> None:
     if isinstance(spec, EnsembleSpec):
         with pointing_at("/name"):
-            check_name(f"{spec.name}-m{len(spec.method.members)}")
+            check_name(f"{spec.name}-m{count_members(spec.method.members)}")
+            if spec.members_at_once != 1:
+                check_name(f"{spec.name}-members")
+            if spec.then is not None:
+                check_name(student_name(spec))
+
+
+def _check_least(spec: EnsembleSpec) -> None:
+    """Raise when an ensemble is to make do with fewer members, and has not so many or cannot."""
+    members = count_members(spec.method.members)
+    with pointing_at("/method/members"):
+        if members > MOST_MEMBERS:
+            raise errors.InvalidEnsembleError(f"{members} members are too many.", hint=f"At most {MOST_MEMBERS}.")
+    if spec.min_members is None:
+        return
+    with pointing_at("/min_members"):
+        if isinstance(spec.method, Serial):
+            raise errors.InvalidEnsembleError(
+                "Every member of a serial ensemble needs the ones before it.", hint="Leave out `min_members`."
+            )
+        if spec.min_members > members:
+            raise errors.InvalidEnsembleError(
+                f"At least {spec.min_members} members are wanted, and there are {members}.",
+                hint=f"Choose at most {members}.",
+            )
 
 
 def _check_reference(
@@ -244,7 +248,8 @@ def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Describ
             if isinstance(member, NewMember):
                 place = f"/method/members/{index}"
                 own = f"{place}/training" if member.training else "/training"
-                yield _Described(f"{place}/architecture", member.architecture, member.training or spec.training, own)
+                training = member.training or spec.training
+                yield _Described(f"{place}/architecture", member.architecture, training, own, times=member.count)
 
 
 def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
@@ -258,6 +263,8 @@ def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
         for index, member in enumerate(spec.method.members):
             if isinstance(member, NewMember) and member.training is not None:
                 yield f"/method/members/{index}/training", member.training
+        if spec.then is not None and spec.then.training is not None:
+            yield "/then/training", spec.then.training
 
 
 def _check_transfers(spec: JobSpec, schema: DatasetSchema, catalogue: Catalogue) -> None:

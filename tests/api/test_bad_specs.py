@@ -51,6 +51,10 @@ def fuse(*members: Any, **method: Any) -> dict[str, Any]:
     return {"kind": "ensemble", "name": "new", "dataset": "pets", "method": chosen, "training": {"batch_size": 4}}
 
 
+def then(**options: Any) -> dict[str, Any]:
+    return {"method": "distill", "student": {"type": "mlp", "hidden": [4]}, **options}
+
+
 def graph(*layers: dict[str, Any]) -> dict[str, Any]:
     return train(architecture={"type": "graph", "layers": list(layers)}, training={"batch_size": 4})
 
@@ -100,6 +104,14 @@ CASES: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("a member of another shape", fuse(CNN, {"model": "mini-cnn"}), 422, "shape-mismatch", "/method/members/1/model"),
     ("an ensemble of itself", {**fuse({"model": "pets-duo"}), "name": "pets-duo"}, 422, "invalid-ensemble", "/method/members/0/model"),
     ("a stacked ensemble", fuse(CNN, {"model": "pets-duo"}, method="stack"), 422, "invalid-ensemble", "/method/members/1/model"),
+    ("101 members by counting", fuse({**CNN, "count": 100}, CNN), 422, "invalid-ensemble", "/method/members"),
+    ("more members wanted than there are", {**fuse(CNN, CNN), "min_members": 3}, 422, "invalid-ensemble", "/min_members"),
+    ("a serial ensemble without a member", {**fuse(CNN, CNN, method="serial"), "min_members": 1}, 422, "invalid-ensemble", "/min_members"),
+    ("as many weights as entries, not as members", fuse({**CNN, "count": 2}, weights=[1]), 422, "invalid-ensemble", "/method"),
+    ("a student of another kind of rows", {**fuse(CNN, CNN), "then": then(student={"type": "textcnn"})}, 422, "shape-mismatch", "/then/student"),
+    ("a student with hints", {**fuse(CNN, CNN), "then": then(hints={"student_layer": "dense1", "teacher_layer": "dense1"})}, 422, "method-not-applicable", "/then/hints"),
+    ("a student by folds of a serial teacher", {**fuse(CNN, method="serial"), "then": then(transfer={"labels": "out_of_fold"})}, 422, "method-not-applicable", "/then/transfer/labels"),
+    ("a student from rows that are not there", {**fuse(CNN), "then": then(transfer={"unlabelled": "nothing"})}, 422, "dataset-not-found", "/then/transfer/unlabelled"),
     ("weights of 0", fuse(CNN, CNN, weights=[0, 0]), 422, "invalid-ensemble", "/method"),
     ("a negative weight", fuse(CNN, CNN, weights=[1, -1]), 422, "invalid-ensemble", "/method/weights/1"),
     ("too few weights", fuse(CNN, CNN, weights=[1]), 422, "invalid-ensemble", "/method"),

@@ -238,7 +238,7 @@ class TestReuse:
 
     def test_a_child_takes_the_version_itself(self, sessions: Sessions, dataset_id: str) -> None:
         _, version_id = train(sessions, dataset_id, recipe="same")
-        child = jobs.Child(new_job(dataset_id, "trio.member-0", recipe="same"), position=0)
+        child = jobs.Child(new_job(dataset_id, "trio.member-0", recipe="same"), positions=(0,))
         with sessions.begin() as session:
             parent_id = jobs.submit(session, new_job(dataset_id, "trio", kind="ensemble", children=[child])).id
 

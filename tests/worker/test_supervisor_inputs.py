@@ -56,7 +56,7 @@ def test_members_come_in_the_order_of_the_spec(
         {"architecture": MLP, "seed": 2},
     ]
     children = [
-        Child(new_job({"kind": "train", "name": "team", "architecture": MLP, "seed": seed}, dataset_id), position)
+        Child(new_job({"kind": "train", "name": "team", "architecture": MLP, "seed": seed}, dataset_id), (position,))
         for position, seed in ((2, 2), (0, 1))
     ]
     spec = {"kind": "ensemble", "name": "team", "method": {"method": "parallel", "members": members}}

@@ -141,9 +141,19 @@ def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: As
             Baseline("the plain mean of its members", answers.mean(axis=0)),
         ],
         links=tuple(member.link(place, weights[place]) for place, member in enumerate(fused.members)),
-        notes={**fused.notes, "members": _member_notes(fused, answers, data), **_agreement(answers, data)},
+        notes={
+            **fused.notes,
+            **_left_out(assignment),
+            "members": _member_notes(fused, answers, data),
+            **_agreement(answers, data),
+        },
         history=fused.history,
     )
+
+
+def _left_out(assignment: Assignment) -> dict[str, Any]:
+    """Name the members that the ensemble does without, and why."""
+    return {"left_out": [item.model_dump() for item in assignment.left_out]} if assignment.left_out else {}
 
 
 def _member_notes(fused: Fused, answers: NDArray[Any], data: Data) -> list[dict[str, Any]]:

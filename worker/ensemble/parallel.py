@@ -1,5 +1,7 @@
 """Parallel fusion: independent members, fused by a weighted sum of their answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,7 @@ from app.domain import fusion as maths
 from app.domain.ensemble_specs import Parallel
 from app.domain.specs import EnsembleSpec
 from app.serving.graph import WeightedMean
-from worker.assignment import Assignment
+from worker.assignment import Assignment, LeftOut
 from worker.context import Context
 from worker.ensemble.fusing import Fused, fused_product
 from worker.ensemble.members import answers_of, loss_of, registered_members
@@ -21,6 +23,7 @@ def fuse_parallel(
     """Fit the weights on the selection rows, which no member was trained on, and fuse."""
     members = registered_members(assignment.references.get("members", ()), data)
     answers = answers_of([member.graph for member in members], data.x["selection"], data.output)
+    method = _without(method, assignment.left_out)
     weights = find_weights(method, answers, data)
     fused = maths.weighted_mean(answers, weights)
     context.reporter.log(f"{spec.name}: weights {', '.join(f'{weight:.3f}' for weight in weights)}")
@@ -33,6 +36,15 @@ def fuse_parallel(
     }
     fusion = WeightedMean(tuple(float(weight) for weight in weights))
     return fused_product(Fused("parallel", members, fusion, notes), assignment, data)
+
+
+def _without(method: Parallel, left_out: Sequence[LeftOut]) -> Parallel:
+    """Return the method without the weights of members that could not be trained."""
+    if not left_out or not isinstance(method.weights, list):
+        return method
+    gone = {item.position for item in left_out}
+    kept = [weight for place, weight in enumerate(method.weights) if place not in gone]
+    return method.model_copy(update={"weights": kept})
 
 
 def find_weights(method: Parallel, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:

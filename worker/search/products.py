@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from app.domain.datasets import canonical_json
-from app.domain.jobs import PROTOCOL
+from app.domain.jobs import RECIPE_PROTOCOL
 from app.domain.models import GRAPH, TRAIN_SPEC, recipe_digest
 from app.domain.network import Network
 from app.domain.presets import build_network
@@ -108,7 +108,7 @@ def _recipe(front: Front, trial: Trial, chosen: TrainSpec, assignment: Assignmen
     """Name a by-product by the train job that makes it, so that such a job takes it; the last one is the search's."""
     if trial is front.members[-1]:
         return assignment.recipe_digest
-    return recipe_digest(chosen.model_dump(mode="json"), assignment.dataset.digest, protocol=PROTOCOL)
+    return recipe_digest(chosen.model_dump(mode="json"), assignment.dataset.digest, protocol=RECIPE_PROTOCOL)
 
 
 def _write_train_spec(directory: Path, chosen: TrainSpec) -> None:

@@ -26,7 +26,7 @@ from app.db.idempotency import Answer
 from app.db.session import reading
 from app.domain import errors
 from app.domain.job_errors import MethodNotApplicableError
-from app.domain.jobs import TERMINAL_STATES, State
+from app.domain.jobs import TERMINAL_STATES, TOGETHER, State
 from app.domain.specs import JobSpec, job_spec_adapter
 from app.domain.validation import CheckedSpec, parse_job_spec
 
@@ -126,7 +126,7 @@ def list_jobs(
     wired: Wired,
     page: Pages,
     state: Annotated[State | None, Query()] = None,
-    kind: Annotated[Literal["train", "optimize", "ensemble", "search"] | None, Query()] = None,
+    kind: Annotated[Literal["train", "train_together", "optimize", "ensemble", "search"] | None, Query()] = None,
     name: Annotated[str | None, Query(max_length=63, description="The model that the job registers under.")] = None,
     parent_id: Annotated[UUID | None, Query(description="List the members' jobs of this ensemble's job.")] = None,
     children: Annotated[bool, Query(description="List members' jobs too.")] = False,
@@ -214,6 +214,10 @@ def retry_job(wired: Wired, job_id: UUID) -> Response:
         if job.state not in TERMINAL_STATES or job.state == "succeeded":
             raise errors.ConflictError(
                 f"The job is {job.state}.", hint="Only a failed or cancelled job can be retried."
+            )
+        if job.kind == TOGETHER:
+            raise errors.ConflictError(
+                "The job trains members of an ensemble.", hint=f"Retry the ensemble's job, {job.parent_id}."
             )
         spec = job_spec_adapter.validate_python(job.spec, strict=False)
         document = _dump(submission.submit(session, _check(wired, session, spec)))

@@ -1,26 +1,29 @@
 """From a valid spec to rows: the jobs that it becomes, and the catalogue that it is checked against."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from sqlalchemy.orm import Session
 
-from app.db import datasets, jobs, registry
+from app.db import datasets, jobs, registry, workers
 from app.db.jobs import Child, JobRow, NewJob
-from app.domain.datasets import DatasetManifest
+from app.db.tables import Dataset
+from app.domain.datasets import DatasetManifest, digest_of
 from app.domain.errors import ModelNotFoundError
-from app.domain.jobs import PROTOCOL
+from app.domain.jobs import RECIPE_PROTOCOL
+from app.domain.member_jobs import MemberJob, group_members, member_spec, new_members
 from app.domain.models import recipe_digest
 from app.domain.names import Reference, parse_reference
 from app.domain.network import Network, SizeLimits
 from app.domain.optimize_specs import Chain, FactorizeOptions, FromParent, OptimizeMethod
 from app.domain.pointing import pointing_at
-from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec
+from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, TrainTogetherSpec, WorkSpec
 from app.domain.surgery.factorization import choose_ranks
 from app.domain.transfer import unlabelled_of
-from app.domain.validation import CheckedSpec, KnownVersion, check_spec, new_members
+from app.domain.validation import CheckedSpec, KnownVersion, check_spec
 from app.settings import Limits
 from app.store.base import Store
 
@@ -100,24 +103,51 @@ def _check_ranks(method: OptimizeMethod, catalogue: SqlCatalogue) -> None:
 
 
 def submit(session: Session, checked: CheckedSpec) -> JobRow:
-    """Insert the job, and one for each new member of an ensemble."""
+    """Insert the job, and those that train the new members of an ensemble."""
     dataset = datasets.get_dataset(session, checked.spec.dataset)
     unlabelled = {datasets.get_dataset(session, name).digest for name in unlabelled_of(checked.spec).values()}
-    job = jobs.submit(session, _plan(checked.spec, dataset.id, dataset.digest, sorted(unlabelled)))
-    return jobs.get_job(session, job.id)
+    new = _plan(checked.spec, dataset, sorted(unlabelled))
+    if isinstance(checked.spec, EnsembleSpec):
+        new = replace(new, children=_children(session, checked.spec, dataset), min_dependencies=_least(checked.spec))
+    return jobs.get_job(session, jobs.submit(session, new).id)
 
 
-def _plan(spec: JobSpec, dataset_id: str, dataset_digest: str, unlabelled: Sequence[str] = ()) -> NewJob:
-    body = spec.model_dump(mode="json")
-    members = new_members(spec) if isinstance(spec, EnsembleSpec) else ()
+def _plan(spec: WorkSpec, dataset: Dataset, unlabelled: Sequence[str] = ()) -> NewJob:
     return NewJob(
         kind=spec.kind,
         name=spec.name,
-        spec=body,
-        recipe_digest=recipe_digest(body, dataset_digest, protocol=PROTOCOL, unlabelled=unlabelled),
-        dataset_id=dataset_id,
+        spec=spec.model_dump(mode="json"),
+        recipe_digest=_recipe(spec, dataset, unlabelled),
+        dataset_id=dataset.id,
         reuse=spec.reuse,
         priority=spec.priority,
         max_runtime_seconds=spec.max_runtime_seconds,
-        children=[Child(_plan(member, dataset_id, dataset_digest), position=index) for index, member in members],
     )
+
+
+def _recipe(spec: WorkSpec, dataset: Dataset, unlabelled: Sequence[str] = ()) -> str:
+    """Return what decides the weights; of members that are trained together what decides those of each."""
+    if isinstance(spec, TrainTogetherSpec):
+        return digest_of([_recipe(member_spec(spec, member), dataset) for member in spec.members])
+    body = spec.model_dump(mode="json")
+    return recipe_digest(body, dataset.digest, protocol=RECIPE_PROTOCOL, unlabelled=unlabelled)
+
+
+def _children(session: Session, spec: EnsembleSpec, dataset: Dataset) -> list[Child]:
+    """Return the jobs of new members; one that exists already is taken, so it needs no place in a group."""
+    members = list(new_members(spec))
+    recipes = {index: _recipe(member, dataset) for index, member in members if member.reuse}
+    known = registry.find_by_recipes(session, list(recipes.values()))
+    missing = [(index, member) for index, member in members if recipes.get(index) not in known]
+    kept = [MemberJob(member, (index,)) for index, member in members if recipes.get(index) in known]
+    slots = sum(worker.slots for worker in workers.list_workers(session) if worker.drain_requested_at is None)
+    planned = [*kept, *group_members(spec, missing, slots=slots)]
+    return [Child(_plan(job.spec, dataset), job.positions) for job in planned]
+
+
+def _least(spec: EnsembleSpec) -> int | None:
+    """Return how many of the new members must succeed; None: all."""
+    if spec.min_members is None:
+        return None
+    registered = len(spec.method.members) - len(list(new_members(spec)))
+    return max(0, spec.min_members - registered)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from app.domain.errors import JobError
-from app.domain.jobs import PROTOCOL
+from app.domain.jobs import RECIPE_PROTOCOL
 from app.domain.models import TRAIN_SPEC, recipe_digest
 from app.domain.specs import TrainSpec
 from app.serving.runtime import load_engine, predict_rows
@@ -111,7 +111,7 @@ def test_trials_are_judged_on_selection_rows_by_the_graph_that_serves(small, fou
 def test_a_by_product_is_the_model_that_its_train_job_would_make(small, found):
     by_product, own = found.products[0], found.products[-1]
     spec = TrainSpec.model_validate_json((by_product.directory / TRAIN_SPEC).read_bytes())
-    digest = recipe_digest(spec.model_dump(mode="json"), small.dataset.digest, protocol=PROTOCOL)
+    digest = recipe_digest(spec.model_dump(mode="json"), small.dataset.digest, protocol=RECIPE_PROTOCOL)
     assert by_product.manifest.recipe_digest == digest
     assert own.manifest.recipe_digest == found.assignment.recipe_digest
     trained = small.run(spec.model_dump(mode="json"))
