@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.rows or [row.name for row in rows if options.long or not row.long]
     results = _read_results()
     with running_service("embedded", home=HOME, keep=options.keep) as url, Client(url) as client:
-        add_datasets(client)
-        for row in with_needs(rows, chosen):
+        wanted = with_needs(rows, chosen)
+        add_datasets(client, set().union(*(row.datasets for row in wanted)))
+        for row in wanted:
             results[row.name] = _run(client, row)
             _write(rows, results)
     print(page(rows, {name: results[name] for name in chosen}))

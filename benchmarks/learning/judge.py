@@ -38,6 +38,17 @@ def _about_itself(row: Row, report: Report) -> Iterator[Claim]:
     if row.holds.accuracy_at_least is not None:
         least = row.holds.accuracy_at_least
         yield Claim(f"accuracy at least {least:g} %", f"{mean:.2f} %", mean >= least)
+    if row.holds.accuracy_above is not None:
+        bound = row.holds.accuracy_above
+        yield Claim(f"accuracy above {bound:g} %", f"{mean:.2f} %", mean > bound)
+    if row.holds.interval_above is not None:
+        bound = row.holds.interval_above
+        yield Claim(f"95 % interval above {bound:g} %", f"{low:.2f} to {high:.2f} %", low > bound)
+    if row.holds.served_bytes_at_most is not None:
+        served, most = report["metrics"]["served_bytes"], row.holds.served_bytes_at_most
+        yield Claim(f"at most {most:,} bytes", f"{served:,} bytes", served <= most)
+    if row.holds.gain_kept_at_least is not None:
+        yield _about_gain(report["method"], row.holds.gain_kept_at_least)
     if row.holds.interval_meets is not None:
         wanted_low, wanted_high = row.holds.interval_meets
         meets = low <= wanted_high and high >= wanted_low
@@ -51,6 +62,14 @@ def _about_itself(row: Row, report: Report) -> Iterator[Claim]:
         )
     if row.holds.faster is not None:
         yield _about_speed(report["speed"], row.holds.faster)
+
+
+def _about_gain(method: Report, least: float) -> Claim:
+    kept, interval = method["gap_kept"], method["gap_kept_interval"]
+    measured = "no lead to keep" if kept is None else f"{100 * kept:.0f} %"
+    if interval is not None:
+        measured += f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+    return Claim(f"at least {100 * least:.0f} % of the gain kept", measured, kept is not None and kept >= least)
 
 
 def _about_speed(speed: Report, factor: float) -> Claim:

@@ -15,6 +15,10 @@ class Holds:
     """Say what a row must show; each figure is compared with the parent's (or teacher's), all from one report."""
 
     accuracy_at_least: float | None = None
+    accuracy_above: float | None = None
+    interval_above: float | None = None
+    served_bytes_at_most: int | None = None
+    gain_kept_at_least: float | None = None
     interval_meets: tuple[float, float] | None = None
     non_inferior: bool = False
     smaller: Mapping[str, float] = field(default_factory=dict)
@@ -41,6 +45,14 @@ class Row:
         """Return the job spec of the row's file."""
         spec: dict[str, Any] = json.loads((HERE / "jobs" / f"{self.name}.json").read_text(encoding="utf-8"))
         return spec
+
+    @property
+    def datasets(self) -> set[str]:
+        """Name the data sets that the job takes rows from."""
+        spec = self.job
+        distillation = spec.get("then") or spec.get("method", {})
+        unlabelled = distillation.get("transfer", {}).get("unlabelled")
+        return {spec["dataset"], *([unlabelled] if unlabelled else [])}
 
 
 def read_rows() -> list[Row]:
