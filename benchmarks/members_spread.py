@@ -1,7 +1,7 @@
 """Measure how much sooner an ensemble is there when its members are spread over more workers.
 
 Run `python -m benchmarks.members_spread`: it writes benchmarks/results/members_spread.json. The same job, six small
-CNNs on scikit-learn's digits, is POSTed to a service with one trainer and to one with two, each trainer with one thread.
+CNNs on scikit-learn's digits, is POSTed to a service with one trainer and to one with two, one thread each.
 In turns, because a machine has moods; each service is fresh, and its trainers are warm before the job comes.
 """
 
