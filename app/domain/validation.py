@@ -9,16 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.domain import errors
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
-from app.domain.ensemble_specs import Member, NewMember, RegisteredMember, Serial, Stack
+from app.domain.ensemble_specs import FineTunedMember, NewMember, RegisteredMember, Serial, Snapshot, Soup, Stack
 from app.domain.errors import FieldError
 from app.domain.explain import explain_validation, suggest
-from app.domain.models import VersionManifest
+from app.domain.models import Link, VersionManifest
 from app.domain.names import Reference, check_name, parse_reference
 from app.domain.network import Network, SizeLimits, trace
 from app.domain.optimize_specs import Chain, Distill
 from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
 from app.domain.search import check_space
+from app.domain.snapshots import check_cycles
+from app.domain.soup import ANCESTOR, check_soup, fine_tunes_of
 from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
 from app.domain.training_specs import TrainingSpec, check_training
 from app.domain.transfer import check_same_rows, check_transfer, distillations, unlabelled_of
@@ -44,8 +46,8 @@ class Catalogue(Protocol):
         """Return all names, to suggest the nearest."""
         ...
 
-    def version(self, reference: Reference) -> KnownVersion | None:
-        """Return the version that a reference names now, or None."""
+    def version(self, reference: Reference | Link) -> KnownVersion | None:
+        """Return the version that a reference names now or a link points to, or None."""
         ...
 
     def network(self, known: KnownVersion) -> Network | None:
@@ -114,6 +116,8 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     _check_transfers(spec, schema, catalogue)
     if isinstance(spec, OptimizeSpec):
         planned = check_applicable(spec, _source(known, catalogue), schema, limits=limits)
+    elif isinstance(spec, EnsembleSpec) and isinstance(spec.method, Soup):
+        planned = _check_soup(spec, spec.method, known, catalogue)
     else:
         planned = [_plan(described, schema, limits) for described in _described(spec)]
     _check_batches(planned, schema)
@@ -131,21 +135,30 @@ def references(spec: JobSpec) -> Iterator[tuple[str, str]]:
         elif spec.method.parent is not None:
             yield "/method/parent", spec.method.parent
     elif isinstance(spec, EnsembleSpec):
-        for index, member in enumerate(spec.method.members):
+        if isinstance(spec.method, Soup):
+            yield ANCESTOR, spec.method.ancestor
+        for index, member in enumerate(_members(spec)):
             if isinstance(member, RegisteredMember):
                 yield f"/method/members/{index}/model", member.model
 
 
-def new_members(spec: EnsembleSpec) -> Iterator[tuple[int, TrainSpec]]:
+def new_members(spec: EnsembleSpec) -> Iterator[tuple[int, TrainSpec | OptimizeSpec]]:
     """Yield the position and the job of every member that is trained on its own, before the ensemble is fused.
 
-    Serial members are not: each learns what the ones before it get wrong, within the ensemble's job.
+    Serial members and snapshots are not: each starts from the ones before it, within the ensemble's job.
     """
     if isinstance(spec.method, Serial):
         return
-    for index, member in enumerate(spec.method.members):
+    if isinstance(spec.method, Soup):
+        yield from fine_tunes_of(spec, spec.method)
+    for index, member in enumerate(_members(spec)):
         if isinstance(member, NewMember):
             yield index, _member_spec(spec, index, member)
+
+
+def _members(spec: EnsembleSpec) -> Sequence[NewMember | FineTunedMember | RegisteredMember]:
+    """Return the members that the spec lists."""
+    return () if isinstance(spec.method, Snapshot) else spec.method.members
 
 
 def _member_spec(spec: EnsembleSpec, index: int, member: NewMember) -> TrainSpec:
@@ -181,7 +194,8 @@ def _check_labelled(name: str, schema: DatasetSchema) -> None:
 def _check_own_name(spec: JobSpec) -> None:
     if isinstance(spec, EnsembleSpec):
         with pointing_at("/name"):
-            check_name(f"{spec.name}-m{len(spec.method.members)}")
+            members = spec.method.cycles if isinstance(spec.method, Snapshot) else len(spec.method.members)
+            check_name(f"{spec.name}-m{members}")
 
 
 def _check_reference(
@@ -189,7 +203,7 @@ def _check_reference(
 ) -> KnownVersion:
     with pointing_at(pointer):
         reference = parse_reference(text)
-        if isinstance(spec, EnsembleSpec) and reference.name == spec.name:
+        if isinstance(spec, EnsembleSpec) and reference.name == spec.name and pointer != ANCESTOR:
             raise errors.InvalidEnsembleError("An ensemble cannot be its own member.", hint="Give it another name.")
         known = catalogue.version(reference)
         if known is None:
@@ -228,8 +242,23 @@ def _answers(task: str, classes: Sequence[str]) -> str:
 def _source(known: Mapping[str, KnownVersion], catalogue: Catalogue) -> Source | None:
     """Return the parent or teacher with its layers; None when the method trains an architecture of its own."""
     for version in known.values():
-        return Source(f"{version.name}/{version.version}", version.manifest, catalogue.network(version))
+        return _source_of(version, catalogue)
     return None
+
+
+def _source_of(version: KnownVersion, catalogue: Catalogue) -> Source:
+    return Source(f"{version.name}/{version.version}", version.manifest, catalogue.network(version))
+
+
+def _check_soup(
+    spec: EnsembleSpec, method: Soup, known: Mapping[str, KnownVersion], catalogue: Catalogue
+) -> list[Planned]:
+    def find(link: Link) -> VersionManifest | None:
+        found = catalogue.version(link)
+        return found.manifest if found else None
+
+    sources = {pointer: _source_of(version, catalogue) for pointer, version in known.items()}
+    return check_soup(spec, method, sources, find)
 
 
 def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Described]:
@@ -238,9 +267,11 @@ def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Describ
         yield _Described("/architecture", spec.architecture, spec.training, times=2 if spec.leak_check else 1)
     elif isinstance(spec, SearchSpec):
         yield _Described("/architecture", spec.architecture, spec.training, times=spec.trials)
+    elif isinstance(spec.method, Snapshot):
+        check_cycles(spec.training)
+        yield _Described("/method/architecture", spec.method.architecture, spec.training, times=spec.method.cycles)
     else:
-        members: Sequence[Member] = spec.method.members
-        for index, member in enumerate(members):
+        for index, member in enumerate(_members(spec)):
             if isinstance(member, NewMember):
                 place = f"/method/members/{index}"
                 own = f"{place}/training" if member.training else "/training"
@@ -255,8 +286,8 @@ def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
             if step.training is not None:
                 yield f"/method/steps/{index}/training", step.training
     elif isinstance(spec, EnsembleSpec):
-        for index, member in enumerate(spec.method.members):
-            if isinstance(member, NewMember) and member.training is not None:
+        for index, member in enumerate(_members(spec)):
+            if isinstance(member, NewMember | FineTunedMember) and member.training is not None:
                 yield f"/method/members/{index}/training", member.training
 
 

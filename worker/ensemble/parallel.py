@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain import fusion as maths
-from app.domain.ensemble_specs import Parallel
+from app.domain.ensemble_specs import Parallel, Snapshot
 from app.domain.specs import EnsembleSpec
 from app.serving.graph import WeightedMean
 from worker.assignment import Assignment
@@ -35,7 +35,7 @@ def fuse_parallel(
     return fused_product(Fused("parallel", members, fusion, notes), assignment, data)
 
 
-def find_weights(method: Parallel, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:
+def find_weights(method: Parallel | Snapshot, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:
     """Return the members' weights, which sum to 1, from their answers (members, rows, outputs) for selection rows."""
     targets, row_weights = np.asarray(data.y["selection"]), data.weights.get("selection")
     if isinstance(method.weights, list):

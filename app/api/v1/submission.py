@@ -12,7 +12,7 @@ from app.db.jobs import Child, JobRow, NewJob
 from app.domain.datasets import DatasetManifest
 from app.domain.errors import ModelNotFoundError
 from app.domain.jobs import PROTOCOL
-from app.domain.models import recipe_digest
+from app.domain.models import Link, recipe_digest
 from app.domain.names import Reference, parse_reference
 from app.domain.network import Network, SizeLimits
 from app.domain.optimize_specs import Chain, FactorizeOptions, FromParent, OptimizeMethod
@@ -45,8 +45,11 @@ class SqlCatalogue:
         """Return all names."""
         return datasets.dataset_names(self._session)
 
-    def version(self, reference: Reference) -> KnownVersion | None:
-        """Return the version that a reference names now, or None."""
+    def version(self, reference: Reference | Link) -> KnownVersion | None:
+        """Return the version that a reference names now or a link points to, or None."""
+        if isinstance(reference, Link):
+            linked = registry.versions_by_id(self._session, [reference.version_id]).get(reference.version_id)
+            return KnownVersion(linked.name, linked.version, linked.state, linked.manifest) if linked else None
         try:
             row = registry.resolve(self._session, reference)
         except ModelNotFoundError:
