@@ -11,6 +11,7 @@ from app.domain.layers import BatchNorm, Dropout
 from app.domain.network import Network
 from worker.nn.architectures import build_model, variables_by_name
 from worker.nn.data import Array, Plan, read_rows
+from worker.nn.training import make_deterministic
 
 Weights = Mapping[str, NDArray[Any]]
 STATISTICS_ROWS = 256
@@ -28,6 +29,7 @@ def recompute_statistics(network: Network, weights: Weights, rows: Array, *, see
     The rows pass once, in batches of random rows, each normalized by its own mean and variance; what is kept is the
     mean of these over all batches, by their rows. Dropout is off, as it is in use.
     """
+    make_deterministic(seed)
     model = build_model(_without_dropout(network), weights, seed=seed)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:

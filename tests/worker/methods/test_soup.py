@@ -1,9 +1,13 @@
 """Fine-tuning, and soups of fine-tunes: one network whose weights are the mean of several."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file
 
 from app.domain.errors import InvalidEnsembleError
@@ -178,6 +182,27 @@ def test_a_greedy_soup_is_never_below_its_best_member_on_the_selection_rows(gree
     shares = [link.weight for link in greedy.product.manifest.links if link.role == "member"]
     assert [share > 0 for share in shares] == [member["taken"] for member in told]
     assert sum(shares) == pytest.approx(1)
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, 5, elements=st.floats(-1e6, 1e6, width=32)), st.integers(1, 100))
+def test_the_mean_of_equal_weights_is_these_weights_to_the_bit(values, copies):
+    pot = Pot(None, [{"answer/kernel": values}] * copies, 0, None)
+    mean = pot.mean(range(copies))["answer/kernel"]
+    assert mean.dtype == np.float32
+    np.testing.assert_array_equal(mean, values)
+
+
+def test_rows_count_by_their_weight_where_members_are_chosen(tuned, regressions, data):
+    answers, labels = answers_of(tuned[0], data.x["selection"]), np.asarray(data.y["selection"])
+    counted = np.arange(len(labels)) % 3 == 0
+    weighed = replace(data, weights={"selection": counted.astype(np.float32)})
+    assert score_of(answers, weighed) == pytest.approx((answers.argmax(1) == labels)[counted].mean())
+    numbers = open_data(regressions.dataset)
+    targets = np.asarray(numbers.y["selection"])
+    halves = (np.arange(len(targets)) < 50).astype(np.float32)
+    wrong = targets + np.where(halves[:, None] > 0, 1.0, 9.0)
+    assert score_of(wrong, replace(numbers, weights={"selection": halves})) == pytest.approx(-1)
 
 
 def test_a_soup_of_one_and_the_same_gains_nothing_and_says_so(images, ancestor):

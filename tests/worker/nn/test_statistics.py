@@ -67,3 +67,11 @@ def test_rows_in_the_order_of_their_classes_give_the_same_statistics(rows):
     for kind in ("moving_mean", "moving_variance"):
         one, other = (recomputed(network(NORM, ANSWER), given)[f"norm/{kind}"] for given in (rows, ordered))
         np.testing.assert_allclose(one, other, rtol=0.05, atol=1e-3)
+
+
+def test_equal_seeds_give_equal_statistics_and_others_differ_by_their_batches_alone(rows):
+    net = network(NORM, ly.Dense(name="first", units=4, activation="relu"), ly.BatchNorm(name="second"), ANSWER)
+    one, again, other = (recomputed(net, rows, seed=seed)["second/moving_variance"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+    np.testing.assert_allclose(one, other, rtol=0.05)
