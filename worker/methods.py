@@ -1,6 +1,6 @@
 """Do what a job spec asks: one function per method, each from an assignment to products."""
 
-from app.domain.ensemble_specs import Parallel, Serial, Stack
+from app.domain.ensemble_specs import Parallel, Serial, Snapshot, Soup, Stack
 from app.domain.network import Network
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec
@@ -9,11 +9,13 @@ from worker.assignment import Assignment
 from worker.context import Context
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
+from worker.ensemble.snapshot import fuse_snapshots
 from worker.ensemble.stack import fuse_stack
 from worker.group import train_group
 from worker.leaks import judge_permuted, refuse_shared_rows, rejection, with_permuted_labels
 from worker.learning import Single, engine_of, learn, plain_lesson, plan_stage, single_product, trained_codec
 from worker.optimize.dispatch import optimize_with
+from worker.optimize.soup import stir_soup
 from worker.package import Product, amend, simplest
 from worker.repeats import run_repeats
 from worker.rows import Data, open_data
@@ -83,3 +85,7 @@ def _fuse(spec: EnsembleSpec, assignment: Assignment, context: Context, data: Da
             return fuse_serially(spec, method, assignment, context, data)
         case Stack() as method:
             return [fuse_stack(spec, method, assignment, context, data)]
+        case Soup() as method:
+            return [stir_soup(spec, method, assignment, context, data)]
+        case Snapshot() as method:
+            return fuse_snapshots(spec, method, assignment, context, data)

@@ -29,8 +29,8 @@ from worker.timing import SIZES
 
 PARITY_ROWS = 256
 REPORT = "report.json"
-# Sharing weights and storing them as a codebook leave every multiplication where it was.
-_COMPUTES_THE_SAME = frozenset({"share_weights", "cluster"})
+# Sharing weights, storing them as a codebook or giving them other values leave every multiplication where it was.
+_COMPUTES_THE_SAME = frozenset({"share_weights", "cluster", "fine_tune", "soup"})
 
 
 @dataclass(frozen=True)

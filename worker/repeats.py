@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from app.domain.ensemble_specs import Serial
+from app.domain.ensemble_specs import Serial, Snapshot
 from app.domain.specs import EnsembleSpec, TrainSpec, WorkSpec
 from app.domain.stats import decide, holm, mean_over_runs, p_value_over_runs
 from worker.assignment import Assignment
@@ -56,6 +56,8 @@ def with_seed(spec: WorkSpec, number: int) -> WorkSpec:
         shift = number * (max(seeds) - min(seeds) + 1)
         members = [member.model_copy(update={"seed": member.seed + shift}) for member in spec.method.members]
         update["method"] = spec.method.model_copy(update={"members": members})
+    if isinstance(spec, EnsembleSpec) and isinstance(spec.method, Snapshot):
+        update["method"] = spec.method.model_copy(update={"seed": spec.method.seed + number * spec.method.cycles})
     return spec.model_copy(update=update)
 
 

@@ -16,7 +16,7 @@ from app.db.registering import NewVersion
 from app.db.registry import VersionRow, resolve, versions_by_id
 from app.db.session import Sessions, reading
 from app.domain.datasets import DatasetManifest, FileRef, canonical_json, digest_of
-from app.domain.ensemble_specs import RegisteredMember, Serial
+from app.domain.ensemble_specs import RegisteredMember, Serial, Snapshot, Soup
 from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobError, LeanfuseError
 from app.domain.job_errors import BrokenProductError, DependencyFailedError
 from app.domain.models import TRAIN_SPEC, VersionManifest
@@ -162,15 +162,18 @@ def _rows_by_role(
             return {"teacher": [teacher], **_members_to_retrain(session, spec.method, teacher)}
         return {"parent": [resolve(session, spec.method.parent)]} if spec.method.parent else {}
     method = spec.method
-    if isinstance(method, Serial):
+    if isinstance(method, Serial | Snapshot):
         return {}  # its members are trained one after another, inside the job
-    return {
+    found: dict[ReferenceRole, list[VersionRow]] = {
         "members": [
             resolve(session, member.model) if isinstance(member, RegisteredMember) else made[position]
             for position, member in enumerate(method.members)
             if isinstance(member, RegisteredMember) or position in made
         ]
     }
+    if isinstance(method, Soup):
+        found["parent"] = [resolve(session, method.ancestor)]
+    return found
 
 
 def _members_to_retrain(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from app.domain.datasets import DatasetSchema
-from app.domain.ensemble_specs import Parallel
+from app.domain.ensemble_specs import Parallel, Soup
 from app.domain.errors import ShapeMismatchError
 from app.domain.hints import hint_shapes
 from app.domain.job_errors import MethodNotApplicableError
@@ -96,6 +96,8 @@ def check_seeds(spec: JobSpec) -> None:
     why = ""
     if isinstance(spec, EnsembleSpec) and isinstance(spec.method, Parallel):
         why = "The members of a parallel ensemble are trained once, before they are fused, and fusing draws nothing."
+    elif isinstance(spec, EnsembleSpec) and isinstance(spec.method, Soup):
+        why = "The members of a soup are trained once, before their weights are averaged, and averaging draws nothing."
     elif isinstance(spec, SearchSpec):
         why = "Each seed finds another front, and figures of different networks have no mean."
     elif isinstance(spec, OptimizeSpec) and all(map(_draws_nothing, _steps(spec.method))):
@@ -134,7 +136,7 @@ def _apply(method: Options, source: Source, place: _Place) -> tuple[Source, list
     if isinstance(method, DistillOptions):
         return _distill(method, source, place)
     with pointing_at(_PARENT):
-        network = _layers_of(source)
+        network = layers_of(source)
     made = _rewrite(method, network, place)
     return source._replace(network=made), place.planned(made)
 
@@ -149,7 +151,7 @@ def _distill(method: DistillOptions, teacher: Source, place: _Place) -> tuple[So
             planned += _retrained(teacher, method.transfer.folds, place)
     if method.hints is not None:
         with pointing_at(f"{place.pointer}/hints"):
-            hint_shapes(student, _layers_of(teacher), method.hints)
+            hint_shapes(student, layers_of(teacher), method.hints)
     return teacher._replace(network=student), planned
 
 
@@ -226,7 +228,8 @@ def _check_float(source: Source) -> None:
             raise _without_float(source)
 
 
-def _layers_of(source: Source) -> Network:
+def layers_of(source: Source) -> Network:
+    """Return a version's layers; raise MethodNotApplicableError when it has none that could be changed."""
     if source.network is not None:
         return source.network
     if source.manifest.kind == "ensemble":

@@ -88,4 +88,49 @@ class Stack(Value):
     meta: Literal["logistic"] = "logistic"
 
 
-EnsembleMethod: TypeAlias = Annotated[Parallel | Serial | Stack, Field(discriminator="method")]
+class FineTunedMember(Value):
+    """Fine-tune the ancestor for this soup; it is registered as a version of its own."""
+
+    seed: Seed = 0
+    training: TrainingSpec | None = Field(None, description="Instead of the soup's training.")
+
+
+def _ingredient_tag(value: object) -> str:
+    return "registered" if _member_tag(value) == "registered" else "fine_tuned"
+
+
+Ingredient: TypeAlias = Annotated[
+    Annotated[FineTunedMember, Tag("fine_tuned")] | Annotated[RegisteredMember, Tag("registered")],
+    Discriminator(_ingredient_tag),
+]
+
+
+class Soup(Value):
+    """Average the weights of fine-tunes of one ancestor into one network (model soups, Wortsman et al. 2022).
+
+    `uniform`: the mean of all. `greedy`: from the best member of the selection rows on, each joins the mean unless it
+    makes it worse there. A registered member must descend from the ancestor, be it through several fine-tunings, and
+    have its layers: means of networks that were trained from different starts answer at random.
+    """
+
+    method: Literal["soup"]
+    ancestor: ModelReference
+    recipe: Literal["uniform", "greedy"] = "greedy"
+    members: Annotated[list[Ingredient], Field(min_length=2, max_length=100)]
+
+
+class Snapshot(Value):
+    """Take a member at the end of every cycle of one training with warm restarts (snapshots, Huang et al. 2017).
+
+    Each cycle has the epochs of the job's training, its cosine schedule from the top and the last weights of the cycle
+    before to start from; its own seed is `seed` + its number. The members are fused as in `parallel`.
+    """
+
+    method: Literal["snapshot"]
+    architecture: Architecture
+    seed: Seed = 0
+    cycles: Annotated[int, Field(ge=2, le=20)] = 5
+    weights: Literal["uniform", "convex", "greedy"] = "convex"
+
+
+EnsembleMethod: TypeAlias = Annotated[Parallel | Serial | Stack | Soup | Snapshot, Field(discriminator="method")]

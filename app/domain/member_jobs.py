@@ -5,37 +5,53 @@ from itertools import groupby
 from typing import NamedTuple
 
 from app.domain.datasets import canonical_json
-from app.domain.ensemble_specs import Member, NewMember, Serial
-from app.domain.specs import EnsembleSpec, TogetherMember, TrainSpec, TrainTogetherSpec
+from app.domain.ensemble_specs import FineTunedMember, Member, NewMember, Serial, Snapshot, Soup
+from app.domain.soup import fine_tunes_of
+from app.domain.specs import EnsembleSpec, OptimizeSpec, TogetherMember, TrainSpec, TrainTogetherSpec
 
 
 class MemberJob(NamedTuple):
     """A job that trains members; `positions` are their places in the ensemble, in the order of the job's versions."""
 
-    spec: TrainSpec | TrainTogetherSpec
+    spec: TrainSpec | OptimizeSpec | TrainTogetherSpec
     positions: tuple[int, ...]
+
+
+def listed_members(spec: EnsembleSpec) -> Sequence[Member | FineTunedMember]:
+    """Return the members that the spec lists; those of a snapshot ensemble are the cycles of one training."""
+    return () if isinstance(spec.method, Snapshot) else spec.method.members
+
+
+def count_of(spec: EnsembleSpec) -> int:
+    """Count the members, those of which there are several by their `count`."""
+    if isinstance(spec.method, Snapshot):
+        return spec.method.cycles
+    return sum(member.count if isinstance(member, NewMember) else 1 for member in spec.method.members)
 
 
 def expand_members(spec: EnsembleSpec) -> EnsembleSpec:
     """Return the spec with every member of a `count` written out, each with a seed of its own."""
-    members: list[Member] = []
-    for member in spec.method.members:
+    members: list[Member | FineTunedMember] = []
+    for member in listed_members(spec):
         members += _copies(member) if isinstance(member, NewMember) else [member]
-    return spec.model_copy(update={"method": spec.method.model_copy(update={"members": members})})
+    update = {"members": members} if members else {}
+    return spec.model_copy(update={"method": spec.method.model_copy(update=update)})
 
 
 def _copies(member: NewMember) -> list[NewMember]:
     return [member.model_copy(update={"seed": member.seed + number, "count": 1}) for number in range(member.count)]
 
 
-def new_members(spec: EnsembleSpec) -> Iterator[tuple[int, TrainSpec]]:
+def new_members(spec: EnsembleSpec) -> Iterator[tuple[int, TrainSpec | OptimizeSpec]]:
     """Yield the position and the job of every member that is trained on its own, before the ensemble is fused.
 
-    Serial members are not: each learns what the ones before it get wrong, within the ensemble's job.
+    Serial members and snapshots are not: each starts from the ones before it, within the ensemble's job.
     """
     if isinstance(spec.method, Serial):
         return
-    for index, member in enumerate(spec.method.members):
+    if isinstance(spec.method, Soup):
+        yield from fine_tunes_of(spec, spec.method)
+    for index, member in enumerate(listed_members(spec)):
         if isinstance(member, NewMember):
             yield index, _member_spec(spec, index, member)
 
@@ -56,15 +72,18 @@ def _member_spec(spec: EnsembleSpec, index: int, member: NewMember) -> TrainSpec
     )
 
 
-def group_members(spec: EnsembleSpec, members: Sequence[tuple[int, TrainSpec]], *, slots: int) -> list[MemberJob]:
+def group_members(
+    spec: EnsembleSpec, members: Sequence[tuple[int, TrainSpec | OptimizeSpec]], *, slots: int
+) -> list[MemberJob]:
     """Return the jobs of members that are to be trained: one each, or one for several that differ in the seed alone.
 
     Those that are alike are dealt out evenly, so that each of `slots` workers has its share.
     """
-    if spec.members_at_once == 1:
+    from_scratch = [(index, member) for index, member in members if isinstance(member, TrainSpec)]
+    if spec.members_at_once == 1 or len(from_scratch) < len(members):
         return [MemberJob(member, (index,)) for index, member in members]
     jobs: list[MemberJob] = []
-    for _, alike in groupby(sorted(members, key=_kind_of), key=_kind_of):
+    for _, alike in groupby(sorted(from_scratch, key=_kind_of), key=_kind_of):
         kind = list(alike)
         parts = min(len(kind), max(1, slots))
         jobs += [_together(spec, kind[part::parts]) for part in range(parts)]

@@ -226,6 +226,20 @@ class Cluster(ClusterOptions, FromParent):
     """Cluster a registered parent."""
 
 
+class FineTuneOptions(Value):
+    """Train the network on, as it is, from its own weights: on other rows, longer, or with other options."""
+
+    method: Literal["fine_tune"]
+    learn_from: LearnFrom = Field("labels", description=_LEARN_FROM)
+
+
+class FineTune(FineTuneOptions, FromParent):
+    """Fine-tune a registered parent."""
+
+    # What costs as much as before has no drop to excuse, and members of a soup may be worse alone.
+    max_drop: MaxDrop | None = Field(None, description=_MAX_DROP)
+
+
 class ShareStep(ShareOptions, AsStep):
     """Share weights as a step."""
 
@@ -254,8 +268,12 @@ class ClusterStep(ClusterOptions, AsStep):
     """Cluster as a step."""
 
 
+class FineTuneStep(FineTuneOptions, AsStep):
+    """Fine-tune as a step."""
+
+
 Step: TypeAlias = Annotated[
-    ShareStep | ConvolveStep | DistillStep | PruneStep | FactorizeStep | ClusterStep | QuantizeStep,
+    ShareStep | ConvolveStep | DistillStep | PruneStep | FactorizeStep | ClusterStep | QuantizeStep | FineTuneStep,
     Field(discriminator="method"),
 ]
 
@@ -272,5 +290,6 @@ class Chain(FromParent):
 
 
 OptimizeMethod: TypeAlias = Annotated[
-    ShareWeights | Convolve | Distill | Prune | Quantize | Factorize | Cluster | Chain, Field(discriminator="method")
+    ShareWeights | Convolve | Distill | Prune | Quantize | Factorize | Cluster | FineTune | Chain,
+    Field(discriminator="method"),
 ]

@@ -120,7 +120,7 @@ FITTING_AUGMENTATIONS: dict[Features, frozenset[str]] = {
 
 
 class TrainingSpec(Value):
-    """Say how a network is trained. The weights of the best epoch on the selection rows are kept.
+    """Say how a network is trained. The weights of the best epoch on the selection rows are kept, or of the last one.
 
     Best by `monitor`. A network that grows sure of itself makes its few mistakes dearer: its loss on rows that it has
     not seen may rise for many epochs while ever more of them are right.
@@ -136,6 +136,11 @@ class TrainingSpec(Value):
         None,
         description="What of the selection rows tells the best epoch. Default: accuracy, equal ones by the loss; "
         "for a regression the loss.",
+    )
+    keep: Literal["best", "last"] = Field(
+        default="best",
+        description="The epoch whose weights are kept.",
+        exclude_if=lambda given: given == "best",  # a spec without it has the digest that it had before
     )
     early_stopping: EarlyStopping | None = None
     augmentation: Augmentation = Field(default_factory=Augmentation)

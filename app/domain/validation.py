@@ -9,17 +9,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.domain import errors
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
-from app.domain.ensemble_specs import MOST_MEMBERS, Member, NewMember, RegisteredMember, Serial, Stack, count_members
+from app.domain.ensemble_specs import (
+    MOST_MEMBERS,
+    FineTunedMember,
+    NewMember,
+    Parallel,
+    RegisteredMember,
+    Snapshot,
+    Soup,
+    Stack,
+)
 from app.domain.errors import FieldError
 from app.domain.explain import explain_validation, suggest
-from app.domain.member_jobs import expand_members
-from app.domain.models import VersionManifest
+from app.domain.member_jobs import count_of, expand_members, listed_members
+from app.domain.models import Link, VersionManifest
 from app.domain.names import Reference, check_name, parse_reference
 from app.domain.network import Network, SizeLimits, trace
 from app.domain.optimize_specs import Chain, Distill
 from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
 from app.domain.search import check_space
+from app.domain.snapshots import check_cycles
+from app.domain.soup import ANCESTOR, check_soup
 from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
 from app.domain.then import check_then, student_name
 from app.domain.training_specs import TrainingSpec, check_training
@@ -46,8 +57,8 @@ class Catalogue(Protocol):
         """Return all names, to suggest the nearest."""
         ...
 
-    def version(self, reference: Reference) -> KnownVersion | None:
-        """Return the version that a reference names now, or None."""
+    def version(self, reference: Reference | Link) -> KnownVersion | None:
+        """Return the version that a reference names now or a link points to, or None."""
         ...
 
     def network(self, known: KnownVersion) -> Network | None:
@@ -116,6 +127,8 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     _check_transfers(spec, schema, catalogue)
     if isinstance(spec, OptimizeSpec):
         planned = check_applicable(spec, _source(known, catalogue), schema, limits=limits)
+    elif isinstance(spec, EnsembleSpec) and isinstance(spec.method, Soup):
+        planned = _check_soup(spec, spec.method, known, catalogue)
     else:
         planned = [_plan(described, schema, limits) for described in _described(spec)]
     if isinstance(spec, EnsembleSpec):
@@ -138,7 +151,9 @@ def references(spec: JobSpec) -> Iterator[tuple[str, str]]:
         elif spec.method.parent is not None:
             yield "/method/parent", spec.method.parent
     elif isinstance(spec, EnsembleSpec):
-        for index, member in enumerate(spec.method.members):
+        if isinstance(spec.method, Soup):
+            yield ANCESTOR, spec.method.ancestor
+        for index, member in enumerate(listed_members(spec)):
             if isinstance(member, RegisteredMember):
                 yield f"/method/members/{index}/model", member.model
 
@@ -161,7 +176,7 @@ def _check_labelled(name: str, schema: DatasetSchema) -> None:
 def _check_own_name(spec: JobSpec) -> None:
     if isinstance(spec, EnsembleSpec):
         with pointing_at("/name"):
-            check_name(f"{spec.name}-m{count_members(spec.method.members)}")
+            check_name(f"{spec.name}-m{count_of(spec)}")
             if spec.members_at_once != 1:
                 check_name(f"{spec.name}-members")
             if spec.then is not None:
@@ -170,16 +185,16 @@ def _check_own_name(spec: JobSpec) -> None:
 
 def _check_least(spec: EnsembleSpec) -> None:
     """Raise when an ensemble is to make do with fewer members, and has not so many or cannot."""
-    members = count_members(spec.method.members)
+    members = count_of(spec)
     with pointing_at("/method/members"):
         if members > MOST_MEMBERS:
             raise errors.InvalidEnsembleError(f"{members} members are too many.", hint=f"At most {MOST_MEMBERS}.")
     if spec.min_members is None:
         return
     with pointing_at("/min_members"):
-        if isinstance(spec.method, Serial):
+        if not isinstance(spec.method, Parallel | Stack):
             raise errors.InvalidEnsembleError(
-                "Every member of a serial ensemble needs the ones before it.", hint="Leave out `min_members`."
+                f"A {spec.method.method} ensemble needs all of its members.", hint="Leave out `min_members`."
             )
         if spec.min_members > members:
             raise errors.InvalidEnsembleError(
@@ -193,7 +208,7 @@ def _check_reference(
 ) -> KnownVersion:
     with pointing_at(pointer):
         reference = parse_reference(text)
-        if isinstance(spec, EnsembleSpec) and reference.name == spec.name:
+        if isinstance(spec, EnsembleSpec) and reference.name == spec.name and pointer != ANCESTOR:
             raise errors.InvalidEnsembleError("An ensemble cannot be its own member.", hint="Give it another name.")
         known = catalogue.version(reference)
         if known is None:
@@ -232,8 +247,23 @@ def _answers(task: str, classes: Sequence[str]) -> str:
 def _source(known: Mapping[str, KnownVersion], catalogue: Catalogue) -> Source | None:
     """Return the parent or teacher with its layers; None when the method trains an architecture of its own."""
     for version in known.values():
-        return Source(f"{version.name}/{version.version}", version.manifest, catalogue.network(version))
+        return _source_of(version, catalogue)
     return None
+
+
+def _source_of(version: KnownVersion, catalogue: Catalogue) -> Source:
+    return Source(f"{version.name}/{version.version}", version.manifest, catalogue.network(version))
+
+
+def _check_soup(
+    spec: EnsembleSpec, method: Soup, known: Mapping[str, KnownVersion], catalogue: Catalogue
+) -> list[Planned]:
+    def find(link: Link) -> VersionManifest | None:
+        found = catalogue.version(link)
+        return found.manifest if found else None
+
+    sources = {pointer: _source_of(version, catalogue) for pointer, version in known.items()}
+    return check_soup(spec, method, sources, find)
 
 
 def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Described]:
@@ -242,9 +272,11 @@ def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Describ
         yield _Described("/architecture", spec.architecture, spec.training, times=2 if spec.leak_check else 1)
     elif isinstance(spec, SearchSpec):
         yield _Described("/architecture", spec.architecture, spec.training, times=spec.trials)
+    elif isinstance(spec.method, Snapshot):
+        check_cycles(spec.training)
+        yield _Described("/method/architecture", spec.method.architecture, spec.training, times=spec.method.cycles)
     else:
-        members: Sequence[Member] = spec.method.members
-        for index, member in enumerate(members):
+        for index, member in enumerate(listed_members(spec)):
             if isinstance(member, NewMember):
                 place = f"/method/members/{index}"
                 own = f"{place}/training" if member.training else "/training"
@@ -260,8 +292,8 @@ def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:
             if step.training is not None:
                 yield f"/method/steps/{index}/training", step.training
     elif isinstance(spec, EnsembleSpec):
-        for index, member in enumerate(spec.method.members):
-            if isinstance(member, NewMember) and member.training is not None:
+        for index, member in enumerate(listed_members(spec)):
+            if isinstance(member, NewMember | FineTunedMember) and member.training is not None:
                 yield f"/method/members/{index}/training", member.training
         if spec.then is not None and spec.then.training is not None:
             yield "/then/training", spec.then.training

@@ -16,6 +16,7 @@ OPTIONS = {
     "zeros": {"method": "prune", "structure": "unstructured"},
     "cluster": {"method": "cluster"},
     "quantize": {"method": "quantize"},
+    "fine_tune": {"method": "fine_tune"},
 }
 
 
@@ -31,6 +32,8 @@ def steps(*names: str) -> list[Step]:
         ("convolve", "share", "factorize", "channels", "quantize"),
         ("zeros", "zeros", "cluster", "cluster"),
         ("quantize",),
+        ("fine_tune", "channels", "fine_tune", "zeros", "fine_tune", "cluster", "quantize"),
+        ("distill", "fine_tune"),
     ],
 )
 def test_steps_that_keep_what_was_gained_are_accepted(names):
@@ -47,6 +50,10 @@ def test_steps_that_keep_what_was_gained_are_accepted(names):
         (("channels", "distill"), 1),
         (("distill", "distill"), 1),
         (("quantize", "quantize"), 1),
+        (("cluster", "fine_tune"), 1),
+        (("quantize", "fine_tune"), 1),
+        (("zeros", "fine_tune", "channels"), 2),
+        (("fine_tune", "distill"), 1),
     ],
 )
 def test_a_step_that_would_undo_an_earlier_one_is_refused_in_its_place(names, place):
@@ -57,7 +64,7 @@ def test_a_step_that_would_undo_an_earlier_one_is_refused_in_its_place(names, pl
 
 
 def test_only_rising_pairs_of_different_stages_are_accepted():
-    for one, other in permutations(OPTIONS, 2):
+    for one, other in permutations(OPTIONS.keys() - {"fine_tune"}, 2):
         pair = steps(one, other)
         rises = stage_of(pair[0]) <= stage_of(pair[1])
         try:

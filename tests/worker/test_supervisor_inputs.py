@@ -89,6 +89,31 @@ def test_a_named_version_comes_under_its_role(
     assert {"text": f"{role}: old/1 seed 7"} in read_events(sqlite_sessions, job_id, "log")
 
 
+def test_a_soup_is_given_its_ancestor_and_its_members_in_the_order_of_the_spec(
+    sqlite_sessions: Sessions, dataset_id: str
+) -> None:
+    for name in ("old", "tuned"):
+        train(sqlite_sessions, dataset_id, name=name)
+    members = [{"seed": 1}, {"model": "tuned/1"}, {"seed": 2}]
+    made = [fine_tuning(f"soup-m{place}", dataset_id) for place in (0, 2)]
+    children = [Child(job, place) for job, place in zip(made, (0, 2), strict=True)]
+    method = {"method": "soup", "ancestor": "old/1", "members": members}
+    with sqlite_sessions.begin() as session:
+        submit(session, new_job({"kind": "ensemble", "name": "soup", "method": method}, dataset_id, *children))
+    for _ in made:
+        claimed = claim_job(sqlite_sessions)
+        name = claimed.spec["name"]
+        finish_job(sqlite_sessions, claimed.lease, NewVersion(name, version_manifest(name, method="fine_tune")))
+    sources = find_sources(sqlite_sessions, claim_job(sqlite_sessions))
+    found = {role: [source.row.name for source in given] for role, given in sources.references.items()}
+    assert found == {"parent": ["old"], "members": ["soup-m0", "tuned", "soup-m2"]}
+
+
+def fine_tuning(name: str, dataset_id: str) -> NewJob:
+    method = {"method": "fine_tune", "parent": "old/1"}
+    return new_job({"kind": "optimize", "name": name, "method": method}, dataset_id)
+
+
 def distillation(unlabelled: str) -> dict[str, Any]:
     method = {"method": "distill", "teacher": "old/1", "student": MLP, "transfer": {"unlabelled": unlabelled}}
     return {"kind": "optimize", "name": "new", "method": method}

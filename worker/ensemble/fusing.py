@@ -44,12 +44,17 @@ def fused_product(fused: Fused, assignment: Assignment, data: Data) -> Product:
     directory.mkdir(parents=True)
     parity = _write(fused, directory, data)
     product = finish(_draft(fused, directory, parity, assignment, data), assignment, data)
+    check_gain(spec, product, data)
+    return product
+
+
+def check_gain(spec: EnsembleSpec, product: Product, data: Data) -> None:
+    """Raise NoGainError when a required gain over the best member, the first comparison, is not shown."""
     if spec.require_gain and product.comparisons[0].verdict != "better":
         raise NoGainError(
             summarize(product.comparisons[0], unit="points of accuracy" if data.classification else "of squared error"),
             hint="Add members that differ more, measure on more report rows, or set require_gain to false.",
         )
-    return product
 
 
 def fused_answers(fusion: Fusion, answers: Mapping[str, NDArray[Any]], data: Data) -> NDArray[np.float64]:

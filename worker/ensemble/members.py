@@ -13,6 +13,7 @@ from app.domain.fusion import mean_squared_error, negative_log_likelihood
 from app.domain.models import Link, Metrics, served_file
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import VersionInput
+from worker.package import Product
 from worker.rows import Array, Data
 
 
@@ -46,6 +47,21 @@ def registered_members(versions: Sequence[VersionInput], data: Data) -> list[Mem
     return [
         Member(item.version_id, item.name, item.version, item.digest, _graph_of(item), item.manifest.metrics)
         for item in versions
+    ]
+
+
+def made_members(products: Sequence[Product]) -> list[Member]:
+    """Return versions that the same job made, in their order, as members."""
+    return [
+        Member(
+            f"#{place}",
+            product.name_hint,
+            None,
+            product.manifest.digest,
+            product.directory / served_file(product.manifest.files),
+            product.manifest.metrics,
+        )
+        for place, product in enumerate(products)
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain import fusion as maths
-from app.domain.ensemble_specs import Parallel
+from app.domain.ensemble_specs import Parallel, Snapshot
 from app.domain.specs import EnsembleSpec
 from app.serving.graph import WeightedMean
 from worker.assignment import Assignment, LeftOut
@@ -47,7 +47,7 @@ def _without(method: Parallel, left_out: Sequence[LeftOut]) -> Parallel:
     return method.model_copy(update={"weights": kept})
 
 
-def find_weights(method: Parallel, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:
+def find_weights(method: Parallel | Snapshot, answers: NDArray[np.float64], data: Data) -> NDArray[np.float64]:
     """Return the members' weights, which sum to 1, from their answers (members, rows, outputs) for selection rows."""
     targets, row_weights = np.asarray(data.y["selection"]), data.weights.get("selection")
     if isinstance(method.weights, list):

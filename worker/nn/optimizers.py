@@ -47,6 +47,18 @@ def learning_rate(
     return rate
 
 
+def rates_of_epochs(training: TrainingSpec, *, steps_per_epoch: int) -> list[float]:
+    """Return the learning rate of the first update of every epoch."""
+    rate = learning_rate(
+        training.schedule,
+        training.optimizer.learning_rate,
+        steps=training.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+    )
+    starts = [epoch * steps_per_epoch for epoch in range(training.epochs)]
+    return [rate if isinstance(rate, float) else float(ops.convert_to_numpy(rate(step))) for step in starts]
+
+
 class OneCycle(schedules.LearningRateSchedule):
     """Rise along half a cosine from rate / start_divisor, then fall along another to almost zero."""
 

@@ -37,7 +37,7 @@ def fit(
     resume: Path | None = None,
     seconds_per_chunk: float = SECONDS_PER_CHUNK,
 ) -> list[dict[str, float]]:
-    """Train a model in place and leave it with the weights of its best epoch on the selection rows.
+    """Train a model in place and leave it with the weights of its best epoch on the selection rows, or of its last.
 
     Return one entry per epoch: loss, selection_loss and, for a classification, accuracy and selection_accuracy. Without
     selection rows the last epoch is kept. With `averaging` the selection figures and what is kept are those of the
@@ -52,7 +52,7 @@ def fit(
     with closing(course.chunks()) as chunks:
         for chunk in chunks:
             course.take(chunk)
-    course.keep_best_weights()
+    course.hand_over_weights()
     return course.state.history
 
 
@@ -136,9 +136,9 @@ class _Course:
         """Go on from a checkpoint."""
         self.state = read_state(directory, self._variables, self._identity)
 
-    def keep_best_weights(self) -> None:
-        """Leave the model with its best weights, or with the last, averaged ones."""
-        if self.state.best_weights is not None:
+    def hand_over_weights(self) -> None:
+        """Leave the model with its best weights, or with the last ones, averaged where they are."""
+        if self.state.best_weights is not None and self._training.keep == "best":
             self._model.set_weights(self.state.best_weights)
         elif self._averages is not None:
             self._averages.hand_over()

@@ -13,6 +13,7 @@ from app.domain.optimize_specs import (
     Convolve,
     Distill,
     Factorize,
+    FineTune,
     OptimizeMethod,
     Prune,
     Quantize,
@@ -36,6 +37,7 @@ _METHODS: dict[str, type[Any]] = {
     "prune": Prune,
     "factorize": Factorize,
     "cluster": Cluster,
+    "fine_tune": FineTune,
     "quantize": Quantize,
 }
 _FIGURES = (

@@ -1,6 +1,16 @@
 """Call the method that a spec names: as a job of its own, or as a step of a chain."""
 
-from app.domain.optimize_specs import Chain, Cluster, Convolve, Distill, Factorize, Prune, Quantize, ShareWeights
+from app.domain.optimize_specs import (
+    Chain,
+    Cluster,
+    Convolve,
+    Distill,
+    Factorize,
+    FineTune,
+    Prune,
+    Quantize,
+    ShareWeights,
+)
 from app.domain.specs import OptimizeSpec
 from worker.assignment import Assignment
 from worker.context import Context
@@ -9,6 +19,7 @@ from worker.optimize.cluster import cluster_parent
 from worker.optimize.convolve import convolve_parent
 from worker.optimize.distill import distill
 from worker.optimize.factorize import factorize_parent
+from worker.optimize.fine_tune import fine_tune
 from worker.optimize.prune import prune
 from worker.optimize.quantize import quantize
 from worker.optimize.share_weights import share_weights
@@ -33,5 +44,7 @@ def optimize_with(spec: OptimizeSpec, assignment: Assignment, context: Context, 
             return cluster_parent(spec, method, assignment, context, data)
         case Quantize() as method:
             return quantize(spec, method, assignment, context, data)
+        case FineTune() as method:
+            return fine_tune(spec, method, assignment, context, data)
         case Chain() as method:
             return run_chain(spec, method, assignment, context, data, optimize=optimize_with)

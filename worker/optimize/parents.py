@@ -36,7 +36,11 @@ def referred(assignment: Assignment, role: ReferenceRole, data: Data) -> Version
 
 def read_parent(assignment: Assignment, data: Data) -> Parent:
     """Return the parent; raise MethodNotApplicableError when it is fused or quantized: it has no float network then."""
-    version = referred(assignment, "parent", data)
+    return with_layers(referred(assignment, "parent", data))
+
+
+def with_layers(version: VersionInput) -> Parent:
+    """Return a version with its network and weights; raise MethodNotApplicableError when it has none."""
     if "network.json" not in version.files and version.manifest.kind == "single":
         raise MethodNotApplicableError(
             f"{version.name}/{version.version} is quantized: it has no float weights left to change.",

@@ -84,6 +84,13 @@ JOB_SPECS: dict[str, Any] = {
         },
         "training": {"epochs": 5},
     },
+    "fine-tune": {
+        "kind": "optimize",
+        "name": "digits-longer",
+        "dataset": "digits",
+        "method": {"method": "fine_tune", "parent": "digits-cnn"},
+        "training": {"epochs": 10, "optimizer": {"type": "adam", "learning_rate": 0.0003}},
+    },
     "search": {
         "kind": "search",
         "name": "digits-search",
@@ -111,5 +118,28 @@ JOB_SPECS: dict[str, Any] = {
         },
         "training": {"epochs": 8},
         "tags": {"team": "vision"},
+    },
+    "soup": {
+        "kind": "ensemble",
+        "name": "digits-soup",
+        "dataset": "digits",
+        "method": {
+            "method": "soup",
+            "ancestor": "digits-cnn",
+            "recipe": "greedy",
+            "members": [
+                {"seed": 0},
+                {"seed": 1, "training": {"epochs": 5, "label_smoothing": 0.1}},
+                {"model": "digits-cnn"},
+            ],
+        },
+        "training": {"epochs": 5, "optimizer": {"type": "adam", "learning_rate": 0.0003}},
+    },
+    "snapshot": {
+        "kind": "ensemble",
+        "name": "digits-snapshots",
+        "dataset": "digits",
+        "method": {"method": "snapshot", "architecture": {"type": "cnn"}, "cycles": 5},
+        "training": {"epochs": 8, "optimizer": {"type": "sgd", "learning_rate": 0.1}},
     },
 }

@@ -14,8 +14,8 @@ from app.db.tables import Dataset
 from app.domain.datasets import DatasetManifest, digest_of
 from app.domain.errors import ModelNotFoundError
 from app.domain.jobs import RECIPE_PROTOCOL
-from app.domain.member_jobs import MemberJob, group_members, member_spec, new_members
-from app.domain.models import recipe_digest
+from app.domain.member_jobs import MemberJob, count_of, group_members, member_spec, new_members
+from app.domain.models import Link, recipe_digest
 from app.domain.names import Reference, parse_reference
 from app.domain.network import Network, SizeLimits
 from app.domain.optimize_specs import Chain, FactorizeOptions, FromParent, OptimizeMethod
@@ -48,8 +48,11 @@ class SqlCatalogue:
         """Return all names."""
         return datasets.dataset_names(self._session)
 
-    def version(self, reference: Reference) -> KnownVersion | None:
-        """Return the version that a reference names now, or None."""
+    def version(self, reference: Reference | Link) -> KnownVersion | None:
+        """Return the version that a reference names now or a link points to, or None."""
+        if isinstance(reference, Link):
+            linked = registry.versions_by_id(self._session, [reference.version_id]).get(reference.version_id)
+            return KnownVersion(linked.name, linked.version, linked.state, linked.manifest) if linked else None
         try:
             row = registry.resolve(self._session, reference)
         except ModelNotFoundError:
@@ -149,5 +152,5 @@ def _least(spec: EnsembleSpec) -> int | None:
     """Return how many of the new members must succeed; None: all."""
     if spec.min_members is None:
         return None
-    registered = len(spec.method.members) - len(list(new_members(spec)))
+    registered = count_of(spec) - len(list(new_members(spec)))
     return max(0, spec.min_members - registered)

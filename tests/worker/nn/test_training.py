@@ -159,6 +159,13 @@ def test_the_epoch_of_most_right_answers_is_kept_and_among_equal_ones_that_of_th
     assert kept["loss"] == pytest.approx(best["selection_loss"], abs=1e-5)
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path):
+    weights, history, _ = train(tmp_path, LONG.model_copy(update={"epochs": 12, "keep": "last"}))
+    best = max(history, key=lambda epoch: (epoch["selection_accuracy"], -epoch["selection_loss"]))
+    assert best["epoch"] != history[-1]["epoch"], "the rows no longer tell the two apart"
+    assert kept_figures(weights)["loss"] == pytest.approx(history[-1]["selection_loss"], abs=1e-5)
+
+
 def test_early_stopping_waits_for_more_right_answers(tmp_path):
     stopping = EarlyStopping(patience=2, minimum_delta=0.05)
     _, history, _ = train(tmp_path, LONG.model_copy(update={"epochs": 30, "early_stopping": stopping}))
