@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.domain import errors
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
+from app.domain.ensemble_checks import check_fusion
 from app.domain.ensemble_specs import Member, NewMember, RegisteredMember, Serial, Stack
 from app.domain.errors import FieldError
 from app.domain.explain import explain_validation, suggest
@@ -112,6 +113,8 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
         check_training(training, schema, pointer=pointer)
     check_seeds(spec)
     _check_transfers(spec, schema, catalogue)
+    if isinstance(spec, EnsembleSpec):
+        check_fusion(spec, schema)
     if isinstance(spec, OptimizeSpec):
         planned = check_applicable(spec, _source(known, catalogue), schema, limits=limits)
     else:
@@ -180,8 +183,9 @@ def _check_labelled(name: str, schema: DatasetSchema) -> None:
 
 def _check_own_name(spec: JobSpec) -> None:
     if isinstance(spec, EnsembleSpec):
+        rounds = spec.method.planned if isinstance(spec.method, Serial) else spec.method.members
         with pointing_at("/name"):
-            check_name(f"{spec.name}-m{len(spec.method.members)}")
+            check_name(f"{spec.name}-m{len(rounds)}")
 
 
 def _check_reference(
@@ -240,11 +244,13 @@ def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Describ
         yield _Described("/architecture", spec.architecture, spec.training, times=spec.trials)
     else:
         members: Sequence[Member] = spec.method.members
+        rounds = (spec.method.rounds or 1) if isinstance(spec.method, Serial) else 1
         for index, member in enumerate(members):
             if isinstance(member, NewMember):
                 place = f"/method/members/{index}"
                 own = f"{place}/training" if member.training else "/training"
-                yield _Described(f"{place}/architecture", member.architecture, member.training or spec.training, own)
+                training = member.training or spec.training
+                yield _Described(f"{place}/architecture", member.architecture, training, own, times=rounds)
 
 
 def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:

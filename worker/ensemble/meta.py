@@ -1,13 +1,11 @@
 """The meta-learner of a stack: fitted on out-of-fold answers, shrunk to the plain mean of the members."""
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from app.domain.fusion import (
     log_probabilities,
@@ -17,7 +15,6 @@ from app.domain.fusion import (
     softmax,
     stacking_features,
 )
-from app.domain.job_errors import MethodNotApplicableError
 from app.serving.graph import MetaLearner
 from worker.rows import Array, one_hot
 
@@ -40,23 +37,6 @@ class FittedMeta(NamedTuple):
     learner: MetaLearner
     strength: float
     selection_loss: float
-
-
-def fold_numbers(groups: Array, labels: Array, *, folds: int, seed: int, stratified: bool) -> NDArray[np.int64]:
-    """Return the fold (rows,) of every row: rows of one group share a fold, classes are spread evenly."""
-    unique, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    if len(unique) < folds:
-        raise MethodNotApplicableError(
-            f"{folds} folds need at least as many different train rows, not {len(unique)}.", hint="Use fewer folds."
-        )
-    splitter = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=seed)
-    numbers = np.zeros(len(unique), np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class may be rarer than the folds are many
-        for number, (_, held_out) in enumerate(splitter.split(unique, np.asarray(labels)[first])):
-            numbers[held_out] = number
-    folded: NDArray[np.int64] = numbers[inverse]
-    return folded
 
 
 def fit_classifier(train: Answered, selection: Answered) -> FittedMeta:

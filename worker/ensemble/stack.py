@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.datasets.write import describe
+from app.domain.datasets import Statistics
 from app.domain.ensemble_specs import Stack
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import Network
@@ -18,12 +20,13 @@ from worker.context import Context, Reporter
 from worker.ensemble.folds import compare_by_folds
 from worker.ensemble.fusing import Fused, fused_product
 from worker.ensemble.members import answers_of, loss_of, registered_members
-from worker.ensemble.meta import Answered, FittedMeta, fit_classifier, fit_regression, fold_numbers
+from worker.ensemble.meta import Answered, FittedMeta, fit_classifier, fit_regression
+from worker.ensemble.splits import Cut, cut_rows, numbers_of
 from worker.learning import Lesson, engine_of, hard_rows, learn, plan_stage, start_of
 from worker.nn.objectives import Objective, plain_objective
 from worker.nn.training import Rows
 from worker.package import Product
-from worker.rows import Data, row_groups
+from worker.rows import Data
 from worker.stages import Codec, Stages
 
 
@@ -44,14 +47,8 @@ def fuse_stack(spec: EnsembleSpec, method: Stack, assignment: Assignment, contex
     versions = assignment.references.get("members", ())
     members = registered_members(versions, data)
     recipes = [recipe_of(version, data) for version in versions]
-    folds = fold_numbers(
-        row_groups(data.hashes["train"]),
-        data.y["train"],
-        folds=method.folds,
-        seed=spec.seed,
-        stratified=data.classification,
-    )
-    held_out = out_of_fold(recipes, folds, context, data)
+    cuts = cut_rows(method, data, seed=spec.seed)
+    held_out = out_of_fold(recipes, cuts, context, data)
     selection = answers_of([member.graph for member in members], data.x["selection"], data.output)
     fit = fit_classifier if data.classification else fit_regression
     meta = fit(
@@ -77,21 +74,22 @@ def recipe_of(version: VersionInput, data: Data) -> Recipe:
     return Recipe(network, spec.training, spec.seed)
 
 
-def out_of_fold(recipes: list[Recipe], folds: NDArray[np.int64], context: Context, data: Data) -> NDArray[np.float64]:
-    """Return answers (members, train rows, outputs), each by a model that was trained without the row's fold."""
-    numbers = range(int(folds.max()) + 1)
-    kept = {number: int(np.count_nonzero(folds != number)) for number in numbers}
+def out_of_fold(recipes: list[Recipe], cuts: list[Cut], context: Context, data: Data) -> NDArray[np.float64]:
+    """Return answers (members, train rows, outputs), each by a model that did not learn from the row's fold.
+
+    Where no fold holds a row out, they are 0.
+    """
     plan = [
-        plan_stage(_stage_name(place, number), recipe.training, kept[number])
+        plan_stage(_stage_name(place, number), recipe.training, int(np.count_nonzero(cut.learned)))
         for place, recipe in enumerate(recipes)
-        for number in numbers
+        for number, cut in enumerate(cuts)
     ]
     stages = Stages(context, plan)
-    answers = np.zeros((len(recipes), len(folds), data.dataset_schema.outputs))
+    answers = np.zeros((len(recipes), len(data.y["train"]), data.dataset_schema.outputs))
     for place, recipe in enumerate(recipes):
-        for number in numbers:
-            fold = Fold(recipe, folds == number, data)
-            answers[place, fold.held_out] = stages.run(_stage_name(place, number), fold.answer, answers_codec)
+        for number, cut in enumerate(cuts):
+            fold = Fold(recipe, cut, data)
+            answers[place, cut.held_out] = stages.run(_stage_name(place, number), fold.answer, answers_codec)
     return answers
 
 
@@ -101,15 +99,15 @@ def _stage_name(member: int, fold: int) -> str:
 
 @dataclass(frozen=True)
 class Fold:
-    """Hold a recipe and the train rows `held_out` (rows,) that its model must not see."""
+    """Hold a recipe and what its model may see: nothing of the rows that are held out, not even their mean."""
 
     recipe: Recipe
-    held_out: NDArray[np.bool_]
+    cut: Cut
     data: Data
 
     def answer(self, reporter: Reporter, resume: Path | None) -> NDArray[np.float64]:
         """Train without the fold and answer for it."""
-        rows = self.data.x["train"][self.held_out]
+        rows = self.data.x["train"][self.cut.held_out]
         return predict_rows(self.train(reporter, resume), rows, self.data.output).astype(np.float64)
 
     def train(self, reporter: Reporter, resume: Path | None) -> Engine:
@@ -120,13 +118,20 @@ class Fold:
             objective=_objective(self.recipe, self.data),
             training=self.recipe.training,
             seed=self.recipe.seed,
-            start=start_of(self.recipe.network, self.data),
+            start=start_of(self.recipe.network, replace(self.data, statistics=self.statistics)),
         )
         trained = learn(lesson, reporter, resume)
         return engine_of(self.recipe.network, trained.weights)
 
+    @property
+    def statistics(self) -> Statistics | None:
+        """Return mean and deviation of the rows that are learned from, where those of the data set are known."""
+        if self.data.statistics is None:
+            return None
+        return describe(self.data.x["train"], np.flatnonzero(self.cut.learned))
+
     def _rows(self) -> Rows:
-        return replace(hard_rows(self.data), chosen=np.flatnonzero(~self.held_out))
+        return replace(hard_rows(self.data), chosen=np.flatnonzero(self.cut.learned))
 
 
 def _objective(recipe: Recipe, data: Data) -> Objective:

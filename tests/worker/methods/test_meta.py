@@ -8,8 +8,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from app.domain.fusion import stacked_probabilities
-from app.domain.job_errors import MethodNotApplicableError
-from worker.ensemble.meta import Answered, fit_classifier, fit_regression, fold_numbers
+from worker.ensemble.meta import Answered, fit_classifier, fit_regression
+from worker.ensemble.splits import fold_numbers
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +70,6 @@ def test_trap_19_a_memorising_member_gets_less_than_its_share(stacks):
     blocks = honest.kernel.reshape(3, 10, 10)
     pull = np.array([np.trace(block) for block in blocks])
     assert pull[0] / pull.sum() < 1 / 3
-
-
-def test_trap_20_equal_rows_share_a_fold():
-    groups = np.repeat(np.arange(60), 2)
-    folds = fold_numbers(groups, groups % 3, folds=5, seed=1, stratified=True)
-    np.testing.assert_array_equal(folds[::2], folds[1::2])
-    assert sorted(np.unique(folds)) == [0, 1, 2, 3, 4]
-    assert np.bincount(folds).min() >= 20
-
-
-def test_folds_spread_the_classes_evenly():
-    labels = np.repeat([0, 1], [90, 10])
-    folds = fold_numbers(np.arange(100), labels, folds=5, seed=1, stratified=True)
-    assert [int(labels[folds == number].sum()) for number in range(5)] == [2] * 5
-
-
-def test_more_folds_than_different_rows_are_refused():
-    with pytest.raises(MethodNotApplicableError):
-        fold_numbers(np.zeros(50), np.zeros(50), folds=2, seed=0, stratified=True)
 
 
 def test_trap_21_the_order_of_members_does_not_change_a_stack(noisy_digits, stacks):
