@@ -8,7 +8,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from app.domain.fusion import stacked_probabilities
-from worker.ensemble.meta import Answered, fit_classifier, fit_regression
+from worker.ensemble.learner import Answered
+from worker.ensemble.meta import fit_classifier, fit_regression
 from worker.ensemble.splits import fold_numbers
 
 
