@@ -25,6 +25,7 @@ FITTED_SETS: tuple[RowSet, ...] = ("train", "selection")
 LARGEST_FIRST_WEIGHT, LARGEST_STEP = 2.0, 1.0
 # Residuals lie between -1 and 1, logits do not: Newton's step is about 1 / (p (1 - p)) times as long as the gradient.
 LARGEST_GRADIENT_STEP = 10.0
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Samme:
         classes = data.dataset_schema.outputs
         wrong = {name: own[name].argmax(axis=1) != np.asarray(data.y[name]) for name in FITTED_SETS}
         error = weighted_error(wrong["train"], before.row_weights["train"])
-        if error >= 1 - 1 / classes:
+        if error >= 1 - 1 / classes - ROUNDING:
             return f"it is wrong on {error:.1%} of the train rows by weight, no better than guessing"
         weight = samme_weight(error, classes=classes, rows=len(wrong["train"]))
         rows = {name: samme_rows(before.row_weights[name], wrong[name], weight) for name in FITTED_SETS}
