@@ -50,11 +50,11 @@ def stacks(noisy_digits):
         held_out[:, ~part] = answers_for([model.fit(x[part], y[part]) for model in members()], x[~part])
     leaky = fit_classifier(*[Answered(answers_for(fitted, x), y)] * 2)
     honest = fit_classifier(Answered(held_out, y), Answered(selection, selection_y))
-    return leaky.learner, honest.learner, fitted
+    return leaky.learner, honest.learner, fitted, held_out
 
 
 def test_trap_19_out_of_fold_stacking_beats_leaky_stacking(noisy_digits, stacks):
-    leaky, honest, fitted = stacks
+    leaky, honest, fitted, _ = stacks
     _, _, (x, y) = noisy_digits
     answers = answers_for(fitted, x)
     scores = [
@@ -67,7 +67,7 @@ def test_trap_19_out_of_fold_stacking_beats_leaky_stacking(noisy_digits, stacks)
 
 
 def test_trap_19_a_memorising_member_gets_less_than_its_share(stacks):
-    _, honest, _ = stacks
+    _, honest, *_ = stacks
     blocks = honest.kernel.reshape(3, 10, 10)
     pull = np.array([np.trace(block) for block in blocks])
     assert pull[0] / pull.sum() < 1 / 3
@@ -75,7 +75,7 @@ def test_trap_19_a_memorising_member_gets_less_than_its_share(stacks):
 
 def test_trap_21_the_order_of_members_does_not_change_a_stack(noisy_digits, stacks):
     (x, y), (selection_x, selection_y), (report_x, _) = noisy_digits
-    _, _, fitted = stacks
+    *_, fitted, _ = stacks
     train, selection, report = (answers_for(fitted, rows) for rows in (x, selection_x, report_x))
     order = [2, 0, 1]
     first = fit_classifier(Answered(train, y), Answered(selection, selection_y))
