@@ -53,6 +53,12 @@ def numbers_of(cuts: list[Cut]) -> Numbers:
     return numbers
 
 
+def share_tested(cuts: list[Cut]) -> float:
+    """Return the share q of a fold's rows that it tests, where q / (1 - q) is the folds' mean of tested by learned."""
+    ratio = float(np.mean([cut.held_out.sum() / cut.learned.sum() for cut in cuts]))
+    return ratio / (1 + ratio)
+
+
 def units_of_rows(data: Data) -> Numbers:
     """Number the train rows so that rows that are equal or of one group, at whatever remove, have equal numbers."""
     same_row = row_groups(data.hashes["train"])

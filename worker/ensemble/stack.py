@@ -25,7 +25,7 @@ from worker.ensemble.learner import Answered, passed_by, standardized
 from worker.ensemble.members import answers_of, loss_of, registered_members
 from worker.ensemble.meta import Fit, FittedMeta, fit_classifier, fit_in_any_order, fit_regression
 from worker.ensemble.meta_mlp import mlp_fit
-from worker.ensemble.splits import Cut, cut_rows, numbers_of
+from worker.ensemble.splits import Cut, cut_rows, numbers_of, share_tested
 from worker.learning import Lesson, engine_of, hard_rows, learn, plan_stage, start_of
 from worker.nn.objectives import Objective, plain_objective
 from worker.nn.training import Rows
@@ -60,7 +60,7 @@ def fuse_stack(spec: EnsembleSpec, method: Stack, assignment: Assignment, contex
     context.reporter.log(f"{spec.name}: meta-learner with penalty {meta.strength:g}")
     notes = {
         **_notes(method, meta, held_out, cuts, data),
-        "by_fold": compare_by_folds(held_out, numbers_of(cuts), data),
+        "by_fold": compare_by_folds(held_out, numbers_of(cuts), data, share=share_tested(cuts)),
     }
     return fused_product(Fused("stack", members, meta.learner, notes), assignment, data)
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.job_errors import MethodNotApplicableError
-from worker.ensemble.splits import cut_by_time, fold_numbers, grouped_numbers, numbers_of, without
+from worker.ensemble.splits import cut_by_time, fold_numbers, grouped_numbers, numbers_of, share_tested, without
 
 seeds = st.integers(0, 10_000)
 
@@ -45,6 +45,13 @@ def test_every_row_of_a_time_series_but_the_first_block_is_answered_for():
     cuts = cut_by_time(np.arange(60), np.arange(60), folds=5)
     assert [(cut.learned.sum(), cut.held_out.sum()) for cut in cuts] == [(10 * n, 10) for n in range(1, 6)]
     assert numbers_of(cuts).tolist() == [-1] * 10 + [number for number in range(5) for _ in range(10)]
+
+
+def test_folds_in_time_test_a_larger_share_of_their_rows_than_others_do():
+    plain = [without(np.arange(60) // 12 == number) for number in range(5)]
+    assert share_tested(plain) == pytest.approx(1 / 5)
+    ratio = np.mean([1 / number for number in range(1, 6)])
+    assert share_tested(cut_by_time(np.arange(60), np.arange(60), folds=5)) == pytest.approx(ratio / (1 + ratio))
 
 
 def test_rows_of_one_time_share_a_block():
