@@ -1,7 +1,7 @@
-"""A small network as the meta-learner of a stack: what it adds to the plain mean of the members starts at nothing."""
+"""A small network as the meta-learner of a stack: what it adds to the linear one starts at nothing."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 
 from app.domain.fusion import log_probabilities, relative_weights, softmax
 from app.serving.meta_nodes import HiddenLayer, MetaLearner
-from worker.ensemble.learner import Answered, features_of
-from worker.ensemble.meta import Fit, FittedMeta, best_of_fitted, plain_mean
+from worker.ensemble.learner import Answered, features_of, learner_values
+from worker.ensemble.meta import Fit, FittedMeta, best_of_fitted, fit_classifier, fit_regression
 from worker.rows import one_hot
 
 WIDTHS = (8, 32)
@@ -27,19 +27,21 @@ def mlp_fit(*, seed: int, classification: bool) -> Fit:
 
 
 def _fit(train: Answered, selection: Answered, *, seed: int, classification: bool) -> FittedMeta:
-    """Fit f W0 + c + tanh(f U + b) V, where W0 is the plain mean of the members' log-probabilities or predictions.
+    """Fit f W + c + tanh(f U + b) V, where f W + c is the linear meta-learner, chosen and fitted before.
 
     Minimises the mean loss + strength (||U||^2 + ||V||^2) by L-BFGS; width and strength are those with the lowest loss
-    on the selection rows. V starts at 0, so a strong penalty leaves the plain mean.
+    on the selection rows. V starts at 0, so a strong penalty leaves the linear one. (The plain mean instead of it is no
+    start: a member that is sure and wrong, such as a nearest neighbour, spoils it beyond what bounded units can mend.)
     """
-    problem = _problem(train, classification=classification)
+    linear = (fit_classifier if classification else fit_regression)(train, selection).learner
+    problem = _problem(train, linear, classification=classification)
     fitted = [
         (strength, problem.learner(problem.solve(width, strength, seed))) for width in WIDTHS for strength in STRENGTHS
     ]
     return best_of_fitted(fitted, selection, classification=classification)
 
 
-def _problem(train: Answered, *, classification: bool) -> "_Problem":
+def _problem(train: Answered, linear: MetaLearner, *, classification: bool) -> "_Problem":
     features = features_of(train, classification=classification)
     if classification:
         targets, unit = one_hot(np.asarray(train.targets), train.answers.shape[2]).astype(np.float64), 1.0
@@ -49,16 +51,14 @@ def _problem(train: Answered, *, classification: bool) -> "_Problem":
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation[deviation <= 1e-7 * np.abs(mean)] = 1.0
     of_row = relative_weights(train.row_weights, len(targets))[:, None]
-    kernel = plain_mean(train, features)
-    base = features @ kernel / unit
-    return _Problem(
-        (features - mean) / deviation, targets / unit, base, of_row, mean, deviation, kernel, unit, classification
-    )
+    base = learner_values(linear, features) / unit
+    scaled = (features - mean) / deviation
+    return _Problem(scaled, targets / unit, base, of_row, mean, deviation, linear, unit, classification)
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Hold standardized features, targets and what the plain mean answers, both in units of the targets' deviation."""
+    """Hold standardized features; targets and what the linear learner answers, in units of the targets' deviation."""
 
     features: Floats
     targets: Floats
@@ -66,13 +66,13 @@ class _Problem:
     of_row: Floats
     mean: Floats
     deviation: Floats
-    kernel: Floats
+    linear: MetaLearner
     unit: float
     classification: bool
 
     def solve(self, width: int, strength: float, seed: int) -> Parts:
         """Return U, b, V and c of a hidden layer of so many units."""
-        inputs, outputs = self.kernel.shape
+        inputs, outputs = self.linear.kernel.shape
         draws = np.random.default_rng(seed).normal(0, inputs**-0.5, (inputs, width))
         shapes = [(inputs, width), (width,), (width, outputs), (outputs,)]
         start = np.concatenate([draws.ravel(), np.zeros(width + width * outputs + outputs)])
@@ -115,7 +115,7 @@ class _Problem:
         kernel = into / self.deviation[:, None]
         numbers = (kernel, threshold - self.mean @ kernel, out * self.unit)
         hidden = HiddenLayer(*(values.astype(np.float32) for values in numbers))
-        return MetaLearner(self.kernel.astype(np.float32), (level * self.unit).astype(np.float32), hidden)
+        return replace(self.linear, bias=self.linear.bias + (level * self.unit).astype(np.float32), hidden=hidden)
 
 
 def _parts(flat: Floats, shapes: list[tuple[int, ...]]) -> Parts:

@@ -38,8 +38,9 @@ def test_the_slopes_are_those_of_the_loss(seed, classification):
         train = classified(12, seed=seed)
     else:
         train = Answered(rng.normal(size=(2, 12, 1)), 5 + 3 * rng.normal(size=12), rng.exponential(size=12))
-    problem = _problem(train, classification=classification)
-    inputs, outputs = problem.kernel.shape
+    linear = (fit_classifier if classification else fit_regression)(train, train).learner
+    problem = _problem(train, linear, classification=classification)
+    inputs, outputs = linear.kernel.shape
     shapes = [(inputs, 2), (2,), (2, outputs), (outputs,)]
     point = rng.normal(0, 0.5, sum(int(np.prod(shape)) for shape in shapes))
     _, slopes = problem.loss(_parts(point, shapes), 0.1)
@@ -59,14 +60,14 @@ def test_a_hidden_layer_learns_where_which_member_is_right():
     assert loss_of(curved, report) < 0.75 * loss_of(linear, report)
 
 
-def test_without_a_hidden_layer_it_answers_the_plain_mean_of_a_regression():
+def test_a_regression_answers_in_the_units_of_its_targets():
     rng = np.random.default_rng(0)
     targets = 100 + 10 * rng.normal(size=60)
     answers = np.stack([targets, targets])[..., None] + rng.normal(size=(2, 60, 1))
     fitted = mlp_fit(seed=0, classification=False)(Answered(answers, targets), Answered(answers, targets))
     found = meta_answers(fitted.learner, answers, np.zeros((60, 1)), classification=False)
     np.testing.assert_allclose(found, answers.mean(axis=0), atol=2)
-    np.testing.assert_array_equal(fitted.learner.kernel, np.float32([[0.5], [0.5]]))
+    assert fitted.selection_loss < np.square(answers[0, :, 0] - targets).mean()
 
 
 def test_equal_seeds_give_equal_meta_learners():
