@@ -17,7 +17,7 @@ class _Part(BaseModel):
 
 
 class DatasetInput(_Part):
-    """Name a data set's files, `{train,selection,report}_{x,y,hash}` and perhaps `..._weight`, by absolute path."""
+    """Name a data set's files by absolute path, as its manifest names them: `{train,selection,report}_{x,y,hash}`..."""
 
     name: str
     digest: str

@@ -52,7 +52,7 @@ def with_seed(spec: WorkSpec, number: int) -> WorkSpec:
     if isinstance(spec, TrainSpec) and number:
         update["leak_check"] = False
     if isinstance(spec, EnsembleSpec) and isinstance(spec.method, Serial):
-        seeds = [member.seed for member in spec.method.members]
+        seeds = [member.seed for member in spec.method.planned]
         shift = number * (max(seeds) - min(seeds) + 1)
         members = [member.model_copy(update={"seed": member.seed + shift}) for member in spec.method.members]
         update["method"] = spec.method.model_copy(update={"members": members})

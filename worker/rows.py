@@ -21,7 +21,7 @@ class Data:
     """Hold a data set: `x[set]` raw rows, `y[set]` labels (rows,) or targets (rows, 1), `hashes[set]` (rows, 16).
 
     `weights[set]` (rows,) float32, of the mean 1, are those of train and selection rows; of a data set without row
-    weights there are none.
+    weights there are none. `groups` and `order` are int64 (train rows,), where rows came with groups and times.
     """
 
     digest: str
@@ -31,6 +31,8 @@ class Data:
     y: dict[RowSet, Array]
     hashes: dict[RowSet, Array]
     weights: dict[RowSet, Array] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
+    order: NDArray[np.int64] | None = None
 
     @property
     def classification(self) -> bool:
@@ -56,7 +58,17 @@ def open_data(dataset: DatasetInput) -> Data:
 
     schema = dataset.dataset_schema
     weights = _relative_weights(dataset) if schema.row_weights else {}
-    return Data(dataset.digest, schema, dataset.statistics, mapped("x"), mapped("y"), mapped("hash"), weights)
+    return Data(
+        digest=dataset.digest,
+        dataset_schema=schema,
+        statistics=dataset.statistics,
+        x=mapped("x"),
+        y=mapped("y"),
+        hashes=mapped("hash"),
+        weights=weights,
+        groups=np.load(dataset.files["train_group"], allow_pickle=False) if schema.train_groups else None,
+        order=np.load(dataset.files["train_order"], allow_pickle=False) if schema.train_times else None,
+    )
 
 
 def _relative_weights(dataset: DatasetInput) -> dict[RowSet, Array]:

@@ -178,7 +178,7 @@ def _keep(answer: Answer, folder: Path, store: Store) -> Ingested:
     schema = answer.dataset_schema
     if schema is None:
         raise _failed("the reader gave no proper answer")
-    paths = {name: folder / f"{name}.npy" for name in file_names(row_weights=schema.row_weights)}
+    paths = {name: folder / f"{name}.npy" for name in file_names(schema)}
     for name, path in paths.items():
         if not _is_as_described(path, name, schema):
             raise _failed("the reader's answer does not match what it wrote")
@@ -197,6 +197,8 @@ def _is_as_described(path: Path, name: str, schema: DatasetSchema) -> bool:
         "y": target,
         "hash": ("uint8", (rows, 16)),
         "weight": ("float32", (rows,)),
+        "group": ("int64", (rows,)),
+        "order": ("int64", (rows,)),
     }[part]
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

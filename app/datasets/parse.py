@@ -12,7 +12,7 @@ from app.datasets.readers.folders import read_zip
 from app.datasets.rows import Array, RawRows, Rows, gather
 from app.datasets.split import SET_NAMES, TRAIN, Assignment, assign_sets, hash_rows
 from app.datasets.weights import check_sets_weigh
-from app.datasets.write import arrange, describe, write_sets
+from app.datasets.write import arrange, describe, train_ranks, write_sets
 from app.domain.datasets import DatasetSchema
 
 STRATA_OF_A_REGRESSION = 10
@@ -67,6 +67,7 @@ def _strata(rows: Rows) -> Array:
 
 
 def _describe_schema(rows: Rows, indices: Sequence[Array]) -> DatasetSchema:
+    counts = {part: int(ranks.max()) + 1 for part, ranks in train_ranks(rows, indices[TRAIN]).items()}
     return DatasetSchema.model_validate(
         {
             "features": rows.features,
@@ -78,5 +79,7 @@ def _describe_schema(rows: Rows, indices: Sequence[Array]) -> DatasetSchema:
             "sample_rate": rows.sample_rate,
             "columns": rows.columns,
             "row_weights": rows.weights is not None,
+            "train_groups": counts.get("group", 0),
+            "train_times": counts.get("order", 0),
         }
     )

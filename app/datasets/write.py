@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from app.datasets.rows import Array, Rows
-from app.datasets.split import DROPPED, REPORT, SET_NAMES
-from app.domain.datasets import Statistics
+from app.datasets.split import DROPPED, REPORT, SET_NAMES, TRAIN
+from app.domain.datasets import DatasetSchema, Statistics
 
 CHUNK_ROWS = 4096
 
 
-def file_names(*, row_weights: bool) -> tuple[str, ...]:
+def file_names(schema: DatasetSchema) -> tuple[str, ...]:
     """Return the names of a data set's files: train_x, train_y, train_hash, perhaps train_weight, selection_x etc."""
-    parts = ("x", "y", "hash", *(["weight"] if row_weights else []))
-    return tuple(f"{name}_{part}" for name in SET_NAMES for part in parts)
+    parts = ("x", "y", "hash", *(["weight"] if schema.row_weights else []))
+    of_train = [name for name, count in (("group", schema.train_groups), ("order", schema.train_times)) if count]
+    return (*(f"{name}_{part}" for name in SET_NAMES for part in parts), *(f"train_{part}" for part in of_train))
 
 
 def arrange(rows: Rows, sets: Array, seed: int) -> list[Array]:
@@ -42,6 +43,18 @@ def write_sets(rows: Rows, hashes: Array, indices: list[Array], folder: Path) ->
         for part, values in (("x", rows.x), ("y", rows.targets), ("hash", hashes), ("weight", rows.weights)):
             if values is not None:
                 _write_npy(folder / f"{name}_{part}.npy", values, chosen)
+    for part, values in train_ranks(rows, indices[TRAIN]).items():
+        _write_npy(folder / f"train_{part}.npy", values, np.arange(len(values)))
+
+
+def train_ranks(rows: Rows, train: Array) -> dict[str, Array]:
+    """Number the groups and times of the train rows, int64 (rows,) each: 0, 1... in the order of their values."""
+    given = {"group": rows.groups, "order": rows.order}
+    return {
+        part: np.unique(values[train], return_inverse=True)[1].reshape(-1).astype(np.int64)
+        for part, values in given.items()
+        if values is not None
+    }
 
 
 def describe(x: Array, train: Array) -> Statistics:

@@ -32,7 +32,8 @@ class DatasetSchema(Value):
     `shape` is that of one row: image (height, width, channels) uint8; signal (steps, channels) float32, or int16 with
     `sample_rate` when it came from WAV; text (bytes,) uint8, UTF-8 padded with 0; table (columns,) float32. Rows
     without labels (the task `unlabelled`) all stand in the train set, beside targets of no columns. `row_weights` says
-    that every row has a weight, by which it counts when something is learned.
+    that every row has a weight, by which it counts when something is learned. `train_groups` and `train_times` count
+    the different groups and times of the train rows; where rows have none they are 0.
     """
 
     # Not strict: tuples arrive as lists when read in Python mode.
@@ -48,6 +49,9 @@ class DatasetSchema(Value):
     columns: tuple[str, ...] = ()
     # Left out where it is false, so that data sets without weights keep the digest that they had before there were any.
     row_weights: bool = Field(default=False, exclude_if=lambda given: not given)
+    # Left out for the same reason where there are none.
+    train_groups: int = Field(default=0, ge=0, exclude_if=lambda count: count == 0)
+    train_times: int = Field(default=0, ge=0, exclude_if=lambda count: count == 0)
 
     @property
     def outputs(self) -> int:
@@ -68,7 +72,8 @@ class DatasetManifest(BaseModel):
     """Name every file of a data set: `{train,selection,report}_{x,y,hash}`, each a plain .npy in C order.
 
     `*_hash` holds blake2b-128 of each row's feature bytes, uint8 (rows, 16): the proof that the sets are disjoint.
-    With `row_weights` there is also `*_weight`, float32 (rows,), as it was given.
+    With `row_weights` there is also `*_weight`, float32 (rows,), as it was given. With `train_groups` and `train_times`
+    there are `train_group` and `train_order`, int64 (rows,): the groups numbered, the times by their rank.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

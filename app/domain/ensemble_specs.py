@@ -47,6 +47,7 @@ def count_members(members: Sequence[Member]) -> int:
     return sum(member.count if isinstance(member, NewMember) else 1 for member in members)
 
 
+DEFAULT_SHRINKAGE = 0.3
 MemberWeights = Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], Field(min_length=1, max_length=100)]
 
 
@@ -72,20 +73,61 @@ class Parallel(Value):
 
 
 class Serial(Value):
-    """Train members one after another, each on what the sum so far gets wrong; the logits are summed."""
+    """Train members one after another, each on what the ones before it get wrong; the logits are summed.
+
+    `type`: residual (on top of the frozen logits of the sum), samme (on rows that weigh more where the members before
+    are wrong, Zhu et al. 2009) or gradient (the negative gradient of the loss at the sum, Friedman 2001).
+    """
 
     method: Literal["serial"]
-    type: Literal["residual"] = "residual"
+    type: Literal["residual", "samme", "gradient"] = "residual"
     members: Annotated[list[NewMember], Field(min_length=1, max_length=100)]
+    rounds: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None,
+        description="Train the one member so often, each time with the next seed.",
+        exclude_if=lambda rounds: rounds is None,
+    )
+    shrinkage: Annotated[float, Field(ge=0.1, le=1)] = Field(
+        DEFAULT_SHRINKAGE,
+        description="The share of its step that a member takes; for the type `gradient`.",
+        exclude_if=lambda share: share == DEFAULT_SHRINKAGE,
+    )
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> "Serial":
+        members = count_members(self.members)
+        if self.rounds is not None and members != 1:
+            raise ValueError(f"`rounds` repeat one member, not {members}; name one, or leave `rounds` out")
+        if self.shrinkage != DEFAULT_SHRINKAGE and self.type != "gradient":
+            raise ValueError(f"`shrinkage` is for the type `gradient`, not for `{self.type}`")
+        return self
+
+    @property
+    def planned(self) -> list[NewMember]:
+        """Return the member of every round that is planned."""
+        if self.rounds is None:
+            return self.members
+        only = self.members[0]
+        return [only.model_copy(update={"seed": only.seed + number}) for number in range(self.rounds)]
 
 
 class Stack(Value):
-    """Train a meta-learner on the members' out-of-fold predictions (Wolpert 1992)."""
+    """Train a meta-learner on the members' out-of-fold predictions (Wolpert 1992).
+
+    `split`: stratified, grouped (no group in two folds), time (no member is trained on later rows than it answers for),
+    or auto: by time or groups where the data set has them.
+    """
 
     method: Literal["stack"]
     members: Members
     folds: Annotated[int, Field(ge=2, le=20)] = 5
-    meta: Literal["logistic"] = "logistic"
+    meta: Literal["logistic", "mlp"] = "logistic"
+    split: Literal["auto", "stratified", "grouped", "time"] = Field("auto", exclude_if=lambda split: split == "auto")
+    passthrough: bool = Field(
+        default=False,
+        description="Let the meta-learner see the rows' own numbers beside the members' answers.",
+        exclude_if=lambda given: not given,
+    )
 
 
 class FineTunedMember(Value):

@@ -63,12 +63,12 @@ def weighted_mean(members: Floats, weights: Floats) -> Floats:
     return fused
 
 
-def serial_logits(logits: Floats, weights: Floats) -> Floats:
-    """Fuse logits (members, rows, outputs) of a serial ensemble: sum_m w_m z_m, the weights as they are."""
+def serial_logits(logits: Floats, weights: Floats, *, start: Floats | None = None) -> Floats:
+    """Fuse logits (members, rows, outputs) of a serial ensemble: start (outputs,) + sum_m w_m z_m."""
     if np.shape(weights) != (len(logits),):
         raise InvalidEnsembleError(f"{len(logits)} members need as many weights, not {np.size(weights)}.")
     total: Floats = np.einsum("m,mnk->nk", np.asarray(weights, dtype=np.float64), logits)
-    return total
+    return total if start is None else total + start
 
 
 def stacking_features(members: Floats) -> Floats:

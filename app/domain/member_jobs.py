@@ -26,6 +26,8 @@ def count_of(spec: EnsembleSpec) -> int:
     """Count the members, those of which there are several by their `count`."""
     if isinstance(spec.method, Snapshot):
         return spec.method.cycles
+    if isinstance(spec.method, Serial) and spec.method.rounds:
+        return spec.method.rounds
     return sum(member.count if isinstance(member, NewMember) else 1 for member in spec.method.members)
 
 

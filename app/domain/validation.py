@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.domain import errors
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
+from app.domain.ensemble_checks import check_fusion
 from app.domain.ensemble_specs import (
     MOST_MEMBERS,
     FineTunedMember,
     NewMember,
     Parallel,
     RegisteredMember,
+    Serial,
     Snapshot,
     Soup,
     Stack,
@@ -125,6 +127,8 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
         check_training(training, schema, pointer=pointer)
     check_seeds(spec)
     _check_transfers(spec, schema, catalogue)
+    if isinstance(spec, EnsembleSpec):
+        check_fusion(spec, schema)
     if isinstance(spec, OptimizeSpec):
         planned = check_applicable(spec, _source(known, catalogue), schema, limits=limits)
     elif isinstance(spec, EnsembleSpec) and isinstance(spec.method, Soup):
@@ -276,12 +280,15 @@ def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Describ
         check_cycles(spec.training)
         yield _Described("/method/architecture", spec.method.architecture, spec.training, times=spec.method.cycles)
     else:
+        rounds = (spec.method.rounds or 1) if isinstance(spec.method, Serial) else 1
         for index, member in enumerate(listed_members(spec)):
             if isinstance(member, NewMember):
                 place = f"/method/members/{index}"
                 own = f"{place}/training" if member.training else "/training"
                 training = member.training or spec.training
-                yield _Described(f"{place}/architecture", member.architecture, training, own, times=member.count)
+                yield _Described(
+                    f"{place}/architecture", member.architecture, training, own, times=member.count * rounds
+                )
 
 
 def _trainings(spec: JobSpec) -> Iterator[tuple[str, TrainingSpec]]:

@@ -7,15 +7,18 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
-from app.domain.fusion import SMALLEST_PROBABILITY, normalised
+from app.domain.fusion import normalised
+from app.serving.meta_nodes import INPUT, MetaLearner, meta_nodes
+from app.serving.meta_nodes import node as _node
+from app.serving.meta_nodes import softmax_node as _softmax
+
+__all__ = ["INPUT", "Fusion", "LogitSum", "MetaLearner", "WeightedMean", "fuse"]
 
 OPSET = 20
 IR_VERSION = 10
-INPUT = "x"
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,10 @@ class WeightedMean:
 
 @dataclass(frozen=True)
 class LogitSum:
-    """Fuse to softmax(sum_m w_m z_m), the weights as they are (serial fusion)."""
+    """Fuse to softmax(start + sum_m w_m z_m), the weights as they are (serial fusion); without a start it is 0."""
 
     weights: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class MetaLearner:
-    """Fuse by a linear meta-learner on the members' values side by side, member by member (stacking).
-
-    For a classification these are log-probabilities: kernel (members * classes, classes), bias (classes,). For a
-    regression they are predictions: kernel (members, 1), bias (1,).
-    """
-
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    start: tuple[float, ...] = ()
 
 
 Fusion: TypeAlias = WeightedMean | LogitSum | MetaLearner
@@ -121,12 +113,13 @@ def _check_members(members: Sequence[onnx.ModelProto], fusion: Fusion) -> None:
 
 def _check_numbers(fusion: Fusion, *, members: int, width: int) -> None:
     if isinstance(fusion, MetaLearner):
-        if fusion.kernel.shape != (members * width, width) or fusion.bias.shape != (width,):
-            raise ShapeMismatchError(
-                f"The meta-learner has a kernel of {fusion.kernel.shape}; {(members * width, width)} is needed."
-            )
+        needed = (members * width + (fusion.passed.mean.size if fusion.passed else 0), width)
+        if fusion.kernel.shape != needed or fusion.bias.shape != (width,):
+            raise ShapeMismatchError(f"The meta-learner has a kernel of {fusion.kernel.shape}; {needed} is needed.")
     elif len(fusion.weights) != members:
         raise InvalidEnsembleError(f"{members} members need as many weights, not {len(fusion.weights)}.")
+    elif isinstance(fusion, LogitSum) and len(fusion.start) not in (0, width):
+        raise ShapeMismatchError(f"The sum starts from {len(fusion.start)} numbers; members answer {width}.")
 
 
 class _Initializers:
@@ -174,7 +167,7 @@ def _renamed(node: onnx.NodeProto, prefix: str, names: Mapping[str, str]) -> onn
 
 def _fusing_nodes(fusion: Fusion, answers: Sequence[str], taken: Answer, store: _Initializers) -> list[onnx.NodeProto]:
     if isinstance(fusion, MetaLearner):
-        return _meta_nodes(fusion, answers, taken, store)
+        return meta_nodes(fusion, answers, taken, store.constant)
     weights = np.asarray(fusion.weights, np.float64)
     if isinstance(fusion, WeightedMean):
         weights = normalised(weights, len(answers))
@@ -182,31 +175,8 @@ def _fusing_nodes(fusion: Fusion, answers: Sequence[str], taken: Answer, store: 
         _node("Mul", [answer, store.constant(f"weight.{index}", weight)], f"weighted.{index}")
         for index, (answer, weight) in enumerate(zip(answers, weights, strict=True))
     ]
-    nodes.append(_node("Sum", [f"weighted.{index}" for index in range(len(answers))], taken))
+    parts = [f"weighted.{index}" for index in range(len(answers))]
+    if isinstance(fusion, LogitSum) and fusion.start:
+        parts.append(store.constant("start", fusion.start))
+    nodes.append(_node("Sum", parts, taken))
     return nodes + ([_softmax()] if taken == "logits" else [])
-
-
-def _node(operator: str, inputs: Sequence[str], output: str, **attributes: int) -> onnx.NodeProto:
-    node: onnx.NodeProto = helper.make_node(operator, list(inputs), [output], name=output, **attributes)
-    return node
-
-
-def _softmax() -> onnx.NodeProto:
-    return _node("Softmax", ["logits"], "probabilities", axis=-1)
-
-
-def _meta_nodes(
-    fusion: MetaLearner, answers: Sequence[str], taken: Answer, store: _Initializers
-) -> list[onnx.NodeProto]:
-    learner = [store.constant("meta/kernel", fusion.kernel), store.constant("meta/bias", fusion.bias)]
-    nodes = [_node("Concat", answers, "side_by_side", axis=1)]
-    if taken == "prediction":
-        return [*nodes, _node("Gemm", ["side_by_side", *learner], "prediction")]
-    limits = [store.constant("smallest", SMALLEST_PROBABILITY), store.constant("largest", 1.0)]
-    return [
-        *nodes,
-        _node("Clip", ["side_by_side", *limits], "clipped"),
-        _node("Log", ["clipped"], "log_probabilities"),
-        _node("Gemm", ["log_probabilities", *learner], "logits"),
-        _softmax(),
-    ]

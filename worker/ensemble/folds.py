@@ -10,11 +10,14 @@ from worker.ensemble.members import loss_of
 from worker.rows import Data
 
 
-def compare_by_folds(held_out: NDArray[np.float64], folds: NDArray[np.int64], data: Data) -> dict[str, Any]:
+def compare_by_folds(
+    held_out: NDArray[np.float64], folds: NDArray[np.int64], data: Data, *, share: float | None = None
+) -> dict[str, Any]:
     """Compare members by out-of-fold answers (members, train rows, outputs), each with the one of least loss.
 
     `difference` > 0 means that the member's loss (mean -log p, or squared error) is lower than the best one's, which
     by its choice is rare. Folds share train rows, so the t-test is the corrected one, adjusted for the comparisons.
+    `share` is that of the rows that a fold tests; by default one in as many as there are folds.
     """
     labels = np.asarray(data.y["train"])
     numbers = range(int(folds.max()) + 1)
@@ -26,7 +29,7 @@ def compare_by_folds(held_out: NDArray[np.float64], folds: NDArray[np.int64], da
     )
     best = int(losses.mean(axis=1).argmin())
     others = [place for place in range(len(losses)) if place != best]
-    tests = [corrected_resampled_t(list(losses[best] - losses[place]), 1 / len(numbers)) for place in others]
+    tests = [corrected_resampled_t(list(losses[best] - losses[place]), share or 1 / len(numbers)) for place in others]
     adjusted = holm([p_value for *_, p_value in tests])
     return {
         "losses": losses.tolist(),

@@ -17,6 +17,7 @@ from app.serving.graph import Fusion, LogitSum, MetaLearner, WeightedMean, fuse
 from app.serving.packed import is_packed_file, read_graph, write_graph
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import Assignment
+from worker.ensemble.learner import meta_answers
 from worker.ensemble.members import Member, answers_of, best_of
 from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, summarize
 from worker.rows import Array, Data
@@ -57,20 +58,16 @@ def check_gain(spec: EnsembleSpec, product: Product, data: Data) -> None:
         )
 
 
-def fused_answers(fusion: Fusion, answers: Mapping[str, NDArray[Any]], data: Data) -> NDArray[np.float64]:
-    """Return what a fusion answers by arithmetic, from the members' outputs (members, rows, outputs) by name."""
+def fused_answers(fusion: Fusion, answers: Mapping[str, NDArray[Any]], data: Data, rows: Array) -> NDArray[np.float64]:
+    """Return what a fusion answers to rows, by arithmetic on the members' outputs (members, rows, outputs) by name."""
     if isinstance(fusion, WeightedMean):
         return maths.weighted_mean(answers[data.output], np.array(fusion.weights))
     if isinstance(fusion, LogitSum):
+        start = np.array(fusion.start) if fusion.start else None
         if not data.classification:
-            return maths.serial_logits(answers["prediction"], np.array(fusion.weights))
-        return maths.softmax(maths.serial_logits(answers["logits"], np.array(fusion.weights)))
-    if not data.classification:
-        features = maths.stacking_features(answers["prediction"])
-        return np.asarray(features @ fusion.kernel + fusion.bias, dtype=np.float64)
-    return maths.stacked_probabilities(
-        answers["probabilities"], fusion.kernel.astype(np.float64), fusion.bias.astype(np.float64)
-    )
+            return maths.serial_logits(answers["prediction"], np.array(fusion.weights), start=start)
+        return maths.softmax(maths.serial_logits(answers["logits"], np.array(fusion.weights), start=start))
+    return meta_answers(fusion, answers[data.output], rows, classification=data.classification)
 
 
 def needed_outputs(fusion: Fusion, data: Data) -> list[str]:
@@ -84,7 +81,7 @@ def _write(fused: Fused, directory: Path, data: Data) -> dict[str, Any]:
     path = write_graph(directory, graph, packed=any(is_packed_file(member.graph) for member in fused.members))
     (directory / "recipe.json").write_bytes(canonical_json(_recipe(fused)))
     if isinstance(fused.fusion, MetaLearner):
-        save_file({"kernel": fused.fusion.kernel, "bias": fused.fusion.bias}, directory / "weights.safetensors")
+        save_file(fused.fusion.tensors, directory / "weights.safetensors")
     return _check_parity(fused, path, data)
 
 
@@ -93,7 +90,7 @@ def _check_parity(fused: Fused, path: Path, data: Data) -> dict[str, Any]:
     rows = data.x["selection"][:PARITY_ROWS]
     graphs = [member.graph for member in fused.members]
     answers = {name: answers_of(graphs, rows, name) for name in needed_outputs(fused.fusion, data)}
-    expected = fused_answers(fused.fusion, answers, data)
+    expected = fused_answers(fused.fusion, answers, data, rows)
     found = predict_rows(load_engine(path), rows, data.output)
     difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
     if not difference <= FUSION_TOLERANCE:
@@ -121,14 +118,15 @@ def _recipe(fused: Fused) -> dict[str, Any]:
         }
         for member, weight in zip(fused.members, weights, strict=True)
     ]
-    return {"method": fused.method, "members": members}
+    start = {"start": fused.fusion.start} if isinstance(fused.fusion, LogitSum) and fused.fusion.start else {}
+    return {"method": fused.method, "members": members, **start}
 
 
 def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: Assignment, data: Data) -> Draft:
     answers = answers_of([member.graph for member in fused.members], data.x["report"], data.output)
     best = best_of(answers, data.y["report"], data)
     distinct = {member.digest: member.metrics for member in fused.members}.values()
-    meta = fused.fusion.kernel.size + fused.fusion.bias.size if isinstance(fused.fusion, MetaLearner) else 0
+    meta = fused.fusion.size if isinstance(fused.fusion, MetaLearner) else 0
     weights = weights_of(fused.fusion, len(fused.members))
     return Draft(
         directory=directory,

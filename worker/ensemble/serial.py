@@ -1,16 +1,13 @@
-"""Serial fusion: every member learns what the sum of the members before it gets wrong; the logits are summed."""
+"""Serial fusion: every member learns what the members before it get wrong; their answers are summed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.domain import fusion as maths
-from app.domain.datasets import RowSet, digest_of
+from app.domain.datasets import digest_of
 from app.domain.ensemble_specs import NewMember, Serial
+from app.domain.job_errors import MethodNotApplicableError
 from app.domain.models import served_file
 from app.domain.network import Network
 from app.domain.presets import build_network
@@ -19,167 +16,158 @@ from app.domain.training_specs import TrainingSpec
 from app.serving.graph import LogitSum
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
-from worker.context import Context, Reporter
+from worker.context import Context
 from worker.ensemble.fusing import Fused, fused_product
-from worker.ensemble.members import Member, loss_of
+from worker.ensemble.members import Member
+from worker.ensemble.ways import FITTED_SETS, Answers, Sum, Way, figures_of, sum_loss, way_of
 from worker.learning import (
     Lesson,
     Single,
     Trained,
+    drawn_rows,
     engine_of,
-    hard_targets,
     learn,
     plan_stage,
     single_product,
     start_of,
     trained_codec,
-    weighed_rows,
 )
-from worker.nn.objectives import plain_objective, residual_objective
 from worker.package import Product, simplest
 from worker.rows import Data
 from worker.stages import Stages
 
-Answers = dict[RowSet, NDArray[np.float64]]
-FITTED_SETS: tuple[RowSet, ...] = ("train", "selection")
-# The first member's weight is a temperature for its logits; later ones are steps, and a longer one would overshoot.
-LARGEST_FIRST_WEIGHT, LARGEST_STEP = 2.0, 1.0
 SMALLEST_FALL = 1e-6
+CAUTIONS = {
+    "residual": "This member corrects the ones before it; alone it is no good model.",
+    "gradient": "This member answers a step towards the labels; alone it is no good model.",
+    "samme": "This member learned from rows that weigh more where the ones before it are wrong.",
+}
+
+FITTED_ON = {
+    "residual": "members on train rows, their weights on selection rows",
+    "gradient": "members on train rows, their weights on selection rows, times the shrinkage",
+    "samme": "members and their weights on train rows, the scale on selection rows",
+}
 
 
 @dataclass(frozen=True)
 class Round:
-    """Hold one member of the sum: its network, weights and weight, and the sum's figures with it."""
+    """Hold one member of the sum: its network and weights, and the sum with it."""
 
     network: Network
     trained: Trained
     member: NewMember
-    weight: float
-    notes: dict[str, float]
+    after: Sum
+    figures: dict[str, float]
+
+    @property
+    def weight(self) -> float:
+        """Return what the member weighed when it was added."""
+        return self.after.weights[-1]
 
 
 def fuse_serially(
     spec: EnsembleSpec, method: Serial, assignment: Assignment, context: Context, data: Data
 ) -> list[Product]:
-    """Train member after member on the residual of the sum, stop when the selection loss stops falling, and fuse.
+    """Train member after member, stop when the selection loss stops falling or no member can follow, and fuse.
 
     Returns the members' versions and, last, the fused one.
     """
-    trainings = [member.training or spec.training for member in method.members]
-    names = [f"round{number}" for number in range(len(trainings))]
+    rounds = run_rounds(spec, method, context, data)
+    products = [
+        _member_product(spec.name, place, found, method, assignment, data) for place, found in enumerate(rounds)
+    ]
+    return [*products, _fused(method, rounds, products, assignment, data)]
+
+
+def run_rounds(spec: EnsembleSpec, method: Serial, context: Context, data: Data) -> list[Round]:
+    """Return the members that are kept; raise MethodNotApplicableError when the first is no better than guessing."""
+    lectures = _plan(spec, method, data)
     rows = len(data.y["train"])
-    stages = Stages(context, [plan_stage(*named, rows) for named in zip(names, trainings, strict=True)])
+    stages = Stages(context, [plan_stage(lecture.name, lecture.training, rows) for lecture in lectures])
     rounds: list[Round] = []
-    total = base_of(data)
-    for name, member, training in zip(names, method.members, trainings, strict=True):
-        teaching = _Teaching(member, training, total, data, first=not rounds)
-        trained = stages.run(name, teaching.train, trained_codec)
-        found, total = _step(teaching, trained)
-        if rounds and not _falls(found, rounds[-1], data):
-            context.reporter.log(f"{name}: the selection loss no longer falls, so the sum ends before this member")
+    for lecture in lectures:
+        found = lecture.hold(rounds, stages)
+        if isinstance(found, str):
+            context.reporter.log(f"{lecture.name}: {found}, so the sum ends before this member")
+            if not rounds:
+                hint = "Train it for longer, or use a larger network."
+                raise MethodNotApplicableError(f"Nothing can be built on the first member: {found}.", hint=hint)
             break
         rounds.append(found)
-    products = [_member_product(spec, place, found, assignment, data) for place, found in enumerate(rounds)]
-    return [*products, _fused(rounds, products, len(method.members), assignment, data)]
+        if found.after.complete:
+            context.reporter.log(f"{lecture.name}: {found.after.complete}, so the sum ends with this member")
+            break
+    return rounds
 
 
-def _falls(found: Round, before: Round, data: Data) -> bool:
-    """Say whether the selection loss falls by enough: nats, or a share, since squared errors may be in any units."""
-    new, old = (each.notes["selection_loss"] for each in (found, before))
-    return new <= old - SMALLEST_FALL * (1.0 if data.classification else old)
-
-
-def base_of(data: Data) -> Answers:
-    """Return the sum of no members: zeros."""
-    return {name: np.zeros((len(data.y[name]), data.dataset_schema.outputs)) for name in FITTED_SETS}
-
-
-def residual_norm(total: NDArray[np.float64], labels: NDArray[Any], data: Data) -> float:
-    """Return the root mean square of what is left to learn: label minus probability, or target minus sum."""
-    targets = hard_targets(data, labels)
-    left = targets - (maths.softmax(total) if data.classification else total)
-    return float(np.sqrt(np.square(left).sum(axis=1).mean()))
+def _plan(spec: EnsembleSpec, method: Serial, data: Data) -> list["_Lecture"]:
+    way = way_of(method)
+    return [
+        _Lecture(f"round{number}", way, member, member.training or spec.training, data)
+        for number, member in enumerate(method.planned)
+    ]
 
 
 @dataclass(frozen=True)
-class _Teaching:
-    """Hold what a member is taught: its spec and the sum so far, which stays as it is."""
+class _Lecture:
+    """Hold the plan of one round: who is taught, and how."""
 
+    name: str
+    way: Way
     member: NewMember
     training: TrainingSpec
-    total: Answers
     data: Data
-    first: bool
+
+    def hold(self, rounds: Sequence[Round], stages: Stages) -> Round | str:
+        """Teach the member what the rounds before leave; return why it must not be kept, if so."""
+        before = rounds[-1].after if rounds else self.way.start(self.data)
+        trained = stages.run(self.name, lambda *state: learn(self._lesson(before), *state), trained_codec)
+        after = self.way.add(before, self._answers(trained), self.data)
+        if isinstance(after, str):
+            return after
+        if rounds and not _falls(before, after, self.data):
+            return "the selection loss no longer falls"
+        figures = figures_of(before, after, self.data)
+        return Round(self.network, trained, self.member, after, figures)
 
     @property
     def network(self) -> Network:
         """Return the member's network."""
         return build_network(self.member.architecture, self.data.dataset_schema)
 
-    def train(self, reporter: Reporter, resume: Path | None) -> Trained:
-        """Train the member on top of the sum."""
-        data = self.data
-        task, smoothing = data.dataset_schema.task, self.training.label_smoothing
-        plain = self.first or not data.classification
-        lesson = Lesson(
-            network=self.network,
-            rows=weighed_rows(data, self._targets("train"), self._targets("selection")),
-            objective=plain_objective(task, label_smoothing=smoothing) if plain else residual_objective(smoothing),
-            training=self.training,
-            seed=self.member.seed,
-            start=start_of(self.network, data),
-        )
-        return learn(lesson, reporter, resume)
+    def _lesson(self, before: Sum) -> Lesson:
+        """Return what the member learns; those before it stay as they are, for only their answers are in it."""
+        rows, objective = self.way.taught(before, self.training, self.data)
+        start = start_of(self.network, self.data)
+        drawn = drawn_rows(rows, self.member.rows, seed=self.member.seed)
+        return Lesson(self.network, drawn, objective, self.training, self.member.seed, start)
 
-    def _targets(self, name: RowSet) -> NDArray[np.float32]:
-        """Pack labels and the sum's logits side by side; a regression learns the difference itself."""
-        targets, total = hard_targets(self.data, self.data.y[name]), self.total[name].astype(np.float32)
-        if not self.data.classification:
-            return targets - total
-        return targets if self.first else np.concatenate([targets, total], axis=1)
+    def _answers(self, trained: Trained) -> Answers:
+        """Return the answers of the network as it will be served."""
+        engine = engine_of(self.network, trained.weights)
+        output = "logits" if self.data.classification else "prediction"
+        return {name: predict_rows(engine, self.data.x[name], output).astype(np.float64) for name in FITTED_SETS}
 
 
-def _step(teaching: _Teaching, trained: Trained) -> tuple[Round, Answers]:
-    """Find the member's weight on the selection rows; return the round and the sum with it."""
-    data, before = teaching.data, teaching.total
-    engine = engine_of(teaching.network, trained.weights)
-    output = "logits" if data.classification else "prediction"
-    own = {name: predict_rows(engine, data.x[name], output).astype(np.float64) for name in FITTED_SETS}
-    weight = _weight(before["selection"], own["selection"], teaching)
-    total = {name: before[name] + weight * own[name] for name in FITTED_SETS}
-    notes = {
-        "target_norm": residual_norm(before["train"], data.y["train"], data),
-        "train_loss": _loss(total, "train", data),
-        "selection_loss": _loss(total, "selection", data),
-    }
-    return Round(teaching.network, trained, teaching.member, weight, notes), total
+def _falls(before: Sum, after: Sum, data: Data) -> bool:
+    """Say whether the selection loss falls by enough: nats, or a share, since squared errors may be in any units."""
+    new, old = (sum_loss(each, "selection", data) for each in (after, before))
+    return new <= old - SMALLEST_FALL * (1.0 if data.classification else old)
 
 
-def _weight(total: NDArray[np.float64], own: NDArray[np.float64], teaching: _Teaching) -> float:
-    largest = LARGEST_FIRST_WEIGHT if teaching.first else LARGEST_STEP
-    targets, row_weights = np.asarray(teaching.data.y["selection"]), teaching.data.weights.get("selection")
-    if teaching.data.classification:
-        return maths.fit_logit_weight(total, own, targets, largest=largest, row_weights=row_weights)
-    return maths.fit_squared_weight(total, own, targets.reshape(own.shape), largest=largest, row_weights=row_weights)
-
-
-def _loss(total: Answers, name: RowSet, data: Data) -> float:
-    answers = maths.softmax(total[name]) if data.classification else total[name]
-    return loss_of(answers, data.y[name], data, row_weights=data.weights.get(name))
-
-
-def _member_product(spec: EnsembleSpec, place: int, found: Round, assignment: Assignment, data: Data) -> Product:
+def _member_product(name: str, place: int, found: Round, method: Serial, assignment: Assignment, data: Data) -> Product:
     single = Single(
         network=found.network,
         trained=found.trained,
-        name=f"{spec.name}-m{place}",
+        name=f"{name}-m{place}",
         method="serial_member",
         baselines=[simplest(data)],
         notes={
             "round": place,
             "weight": found.weight,
-            "caution": None if place == 0 else "This member corrects the ones before it; alone it is no good model.",
-            **found.notes,
+            "caution": CAUTIONS[method.type] if place or method.type == "gradient" else None,
+            **found.figures,
         },
         directory=f"member-{place}",
         recipe_digest=digest_of({"serial": assignment.recipe_digest, "round": place}),
@@ -193,7 +181,7 @@ def replace_seed(assignment: Assignment, seed: int) -> Assignment:
 
 
 def _fused(
-    rounds: Sequence[Round], products: Sequence[Product], planned: int, assignment: Assignment, data: Data
+    method: Serial, rounds: Sequence[Round], products: Sequence[Product], assignment: Assignment, data: Data
 ) -> Product:
     members = [
         Member(
@@ -206,13 +194,15 @@ def _fused(
         )
         for place, product in enumerate(products)
     ]
+    last = rounds[-1].after
     notes = {
-        "type": "residual",
-        "rounds": [{"weight": found.weight, **found.notes} for found in rounds],
-        "planned_rounds": planned,
-        "ended_early": len(rounds) < planned,
-        "fitted_on": "members on train rows, their weights on selection rows",
+        "type": method.type,
+        "rounds": [{"weight": found.weight, **found.figures} for found in rounds],
+        "planned_rounds": len(method.planned),
+        "ended_early": len(rounds) < len(method.planned),
+        "fitted_on": FITTED_ON[method.type],
+        **last.told,
     }
     history = [epoch for found in rounds for epoch in found.trained.history]
-    fusion = LogitSum(tuple(found.weight for found in rounds))
+    fusion = LogitSum(tuple(last.scale * weight for weight in last.weights), last.start)
     return fused_product(Fused("serial", members, fusion, notes, history), assignment, data)

@@ -20,6 +20,8 @@ MAPPED_ROWS = 512
 CHUNK_BYTES = 16 * 2**20
 # Keeps the draws of the augmentation apart from those of the order: no training has so many epochs.
 AUGMENTATION_STREAM = 1_000_003
+# So many rows are enough to tell the deviation of a column.
+DEVIATION_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Feed:
         self._rows, self._plan, self._augmentation = rows, plan, augmentation
         self._weights = relative_weights(rows)
         self._features = features_of(rows.train_x)
-        self._deviation = deviation_of(rows.train_x) if augmentation.noise else None
+        self._deviation = _deviation(rows) if augmentation.noise else None
         self._epoch = -1
         self._batches: list[NDArray[np.intp]] = []
         row_bytes = sum(array[:1].nbytes for array in (rows.train_x, rows.train_targets))
@@ -139,6 +141,14 @@ class Feed:
         if self._augmentation.mixup:
             return mix(x, targets, weights, self._augmentation.mixup, rng)
         return (x, targets) if weights is None else (x, targets, weights)
+
+
+def _deviation(rows: Rows) -> NDArray[np.float32]:
+    """Return the deviation of the rows to learn from; those of a fold that is held out have no say in it."""
+    if rows.chosen is None:
+        return deviation_of(rows.train_x)
+    some = rows.chosen[:: max(1, -(-len(rows.chosen) // DEVIATION_ROWS))]
+    return deviation_of(read_rows(rows.train_x, some))
 
 
 def relative_weights(rows: Rows) -> NDArray[np.float32] | None:

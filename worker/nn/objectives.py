@@ -54,6 +54,21 @@ def residual_objective(label_smoothing: float = 0.0) -> Objective:
     return Objective("residual", loss, correct)
 
 
+def gradient_objective(label_smoothing: float = 0.0) -> Objective:
+    """Learn the steepest descent of the cross-entropy at frozen logits by least squares (Friedman 2001).
+
+    Targets are [one-hot labels | base logits] (rows, 2 * classes): what is fitted is y - softmax(base). Whether a step
+    is right is not to be told from the step alone.
+    """
+
+    def loss(targets: Tensor, answers: Tensor) -> Tensor:
+        labels, base = _halves(targets)
+        smoothed = (1 - label_smoothing) * labels + label_smoothing / labels.shape[-1]
+        return _squared_error(smoothed - ops.softmax(base, axis=-1), answers)
+
+    return Objective("gradient", loss, None)
+
+
 def distillation_objective(*, temperature: float, alpha: float) -> Objective:
     """Learn from a teacher: (1 - a) CE(y, s) + a T^2 KL(softmax(t / T) || softmax(s / T)) (Hinton et al. 2015).
 

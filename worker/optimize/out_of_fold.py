@@ -14,11 +14,11 @@ from app.domain.specs import EnsembleSpec, job_spec_adapter
 from app.serving.runtime import batches_of
 from worker.assignment import Assignment, VersionInput
 from worker.context import Reporter
-from worker.ensemble.meta import fold_numbers
+from worker.ensemble.splits import fold_numbers, grouped_numbers, units_of_rows, without
 from worker.ensemble.stack import Fold, Recipe, answers_codec, recipe_of
 from worker.learning import plan_stage
 from worker.optimize.transfer import TransferSet
-from worker.rows import Array, Data, row_groups
+from worker.rows import Array, Data
 from worker.stages import Stage, Stages
 
 BATCH_ROWS = 256
@@ -28,7 +28,7 @@ BATCH_ROWS = 256
 class FoldTeachers:
     """Hold what is trained again: the recipe of every member of the teacher, and the fold (train rows,) of each row.
 
-    Rows that are equal share a fold.
+    Rows that are equal, or of one group, share a fold.
     """
 
     recipes: list[Recipe]
@@ -50,7 +50,7 @@ class FoldTeachers:
         for place, recipe in enumerate(self.recipes):
             for number in self._numbers:
                 places = np.flatnonzero(of_row == number)
-                fold = _FoldAnswers(Fold(recipe, self.folds == number, self.data), transfer.x, places)
+                fold = _FoldAnswers(Fold(recipe, without(self.folds == number), self.data), transfer.x, places)
                 answers[place, places] = stages.run(_name(place, number), fold.answer, answers_codec)
         return answers
 
@@ -63,8 +63,9 @@ def fold_teachers(
     transfer: Transfer, teacher: VersionInput, assignment: Assignment, data: Data, *, seed: int
 ) -> FoldTeachers:
     """Return the teachers of every fold; raise MethodNotApplicableError when the teacher cannot be trained again."""
-    folds = fold_numbers(
-        row_groups(data.hashes["train"]),
+    numbering = fold_numbers if data.groups is None else grouped_numbers
+    folds = numbering(
+        units_of_rows(data),
         data.y["train"],
         folds=transfer.folds,
         seed=seed,
@@ -91,9 +92,8 @@ def _member_recipe(
     spec: EnsembleSpec, member: Member, place: int, versions: tuple[VersionInput, ...], data: Data
 ) -> Recipe:
     if isinstance(member, NewMember):
-        return Recipe(
-            build_network(member.architecture, data.dataset_schema), member.training or spec.training, member.seed
-        )
+        network = build_network(member.architecture, data.dataset_schema)
+        return Recipe(network, member.training or spec.training, member.seed, member.rows)
     if place >= len(versions):
         raise MethodNotApplicableError(
             f"Member {place} of the teacher, {member.model}, was not handed over, so it cannot be trained again.",

@@ -27,8 +27,10 @@ def write_dataset(
     parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
     weights: Mapping[RowSet, np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
+    order: np.ndarray | None = None,
 ) -> DatasetInput:
-    """Write row sets {name: (x, y)}, and perhaps the rows' weights, as the data set service does."""
+    """Write row sets {name: (x, y)}, and perhaps weights, groups and times, as the data set service does."""
     directory.mkdir(parents=True)
     files = {}
     for name in ROW_SETS:
@@ -41,13 +43,21 @@ def write_dataset(
         if weights is not None:
             files[f"{name}_weight"] = directory / f"{name}_weight.npy"
             np.save(files[f"{name}_weight"], weights[name].astype(np.float32), allow_pickle=False)
+    of_train = {kind: ranks for kind, ranks in (("group", groups), ("order", order)) if ranks is not None}
+    for kind, ranks in of_train.items():
+        files[f"train_{kind}"] = directory / f"train_{kind}.npy"
+        np.save(files[f"train_{kind}"], ranks.astype(np.int64), allow_pickle=False)
     train = parts["train"][0].astype(np.float64)
     axes = tuple(range(train.ndim - 1))
     return DatasetInput(
         name=DIGITS,
         digest="d" * 64,
         dataset_schema=DatasetSchema(
-            **schema, rows={name: len(parts[name][1]) for name in ROW_SETS}, row_weights=weights is not None
+            **schema,
+            rows={name: len(parts[name][1]) for name in ROW_SETS},
+            row_weights=weights is not None,
+            train_groups=len(np.unique(of_train.get("group", ()))),
+            train_times=len(np.unique(of_train.get("order", ()))),
         ),
         statistics=Statistics(mean=tuple(train.mean(axis=axes)), deviation=tuple(train.std(axis=axes))),
         files=files,

@@ -27,11 +27,11 @@ def spec_of(method):
     spec = {"training": TRAINING, "name": "long"}
     if method == "distill":
         return {**spec, "kind": "optimize", "method": {"method": "distill", "teacher": "tiny/1", "student": TINY}}
-    if method == "serial":
-        members = [{"architecture": TINY, "seed": seed} for seed in (0, 1)]
-        return {**spec, "kind": "ensemble", "method": {"method": "serial", "members": members}}
     if method == "snapshot":
         return {**spec, "kind": "ensemble", "method": {"method": "snapshot", "architecture": TINY, "cycles": 2}}
+    if method in ("residual", "samme", "gradient"):
+        members = {"members": [{"architecture": TINY}], "rounds": 2}
+        return {**spec, "kind": "ensemble", "method": {"method": "serial", "type": method, **members}}
     members = [{"model": "tiny/1"}, {"model": "tiny/1"}]
     return {**spec, "kind": "ensemble", "method": {"method": "stack", "members": members, "folds": 2}}
 
@@ -41,7 +41,7 @@ def tensors_of(job: Job) -> list[dict[str, np.ndarray]]:
     return [load_file(path) for path in found if path.exists()]
 
 
-@pytest.mark.parametrize("method", ["distill", "serial", "stack", "snapshot"])
+@pytest.mark.parametrize("method", ["distill", "residual", "samme", "gradient", "stack", "snapshot"])
 def test_a_long_method_resumes_to_the_same_weights(small, member, method):
     spec, references = spec_of(method), {"teacher": [member.version()], "members": [member.version()] * 2}
     whole = tensors_of(small.run(spec, **references))
