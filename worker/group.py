@@ -1,6 +1,7 @@
 """Train several members of an ensemble in one job; each becomes a version that a train job would have made."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.domain.datasets import canonical_json
@@ -12,11 +13,11 @@ from app.domain.presets import build_network
 from app.domain.specs import TrainSpec, TrainTogetherSpec
 from worker.assignment import Assignment
 from worker.context import Context
-from worker.learning import Single, Trained, plain_lesson, single_product, trained_codec
+from worker.learning import Lesson, Single, Trained, plain_lesson, plan_stage, single_product, trained_codec
 from worker.package import Product, simplest
 from worker.rows import Data
 from worker.stages import Codec, Stage, Stages
-from worker.together import learn_together
+from worker.together import choose_at_once, learn_together
 
 
 def train_group(spec: TrainTogetherSpec, assignment: Assignment, context: Context, data: Data) -> list[Product]:
@@ -24,17 +25,29 @@ def train_group(spec: TrainTogetherSpec, assignment: Assignment, context: Contex
     specs = [member_spec(spec, member) for member in spec.members]
     network = build_network(spec.architecture, data.dataset_schema)
     lessons = [plain_lesson(own, network, data) for own in specs]
-    steps = sum(lesson.training.epochs * -(-lesson.rows.count // lesson.training.batch_size) for lesson in lessons)
-    stages = Stages(context, [Stage("training", spec.training.epochs, steps)])
-    trained = stages.run(
-        "training",
-        lambda reporter, resume: learn_together(lessons, reporter, resume, at_once=spec.members_at_once),
-        _all_trained,
+    choice = Stage("at_once")
+    at_once = Stages(context, [choice]).run(
+        choice.name, lambda reporter, _: choose_at_once(lessons, spec.members_at_once, reporter), _number
     )
+    parts = [range(start, min(start + at_once, len(lessons))) for start in range(0, len(lessons), at_once)]
+    stages = Stages(context, [choice, *(_stage(part, lessons) for part in parts)])
+    trained = [one for part in parts for one in _train(part, lessons, stages)]
     return [
         _Made(own, network, result, place, assignment, data).product()
         for place, (own, result) in enumerate(zip(specs, trained, strict=True))
     ]
+
+
+def _stage(part: range, lessons: Sequence[Lesson]) -> Stage:
+    chosen = lessons[part.start]
+    planned = plan_stage(f"members{part.start}-{part.stop - 1}", chosen.training, chosen.rows.count)
+    return replace(planned, steps=planned.steps * len(part))
+
+
+def _train(part: range, lessons: Sequence[Lesson], stages: Stages) -> list[Trained]:
+    chosen = [lessons[place] for place in part]
+    name = _stage(part, lessons).name
+    return stages.run(name, lambda reporter, resume: learn_together(chosen, reporter, resume), _all_trained)
 
 
 @dataclass(frozen=True)
@@ -75,4 +88,13 @@ def _load_all(directory: Path) -> list[Trained]:
     return [trained_codec.load(path) for path in sorted(directory.iterdir())]
 
 
+def _save_number(number: int, directory: Path) -> None:
+    (directory / "number").write_text(str(number))
+
+
+def _load_number(directory: Path) -> int:
+    return int((directory / "number").read_text())
+
+
+_number: Codec[int] = Codec(_save_number, _load_number)
 _all_trained: Codec[list[Trained]] = Codec(_save_all, _load_all)

@@ -32,7 +32,7 @@ def build_model(network: Network, weights: Weights | None = None, *, seed: int) 
     built: dict[str, keras.layers.Layer] = {}
     for layer in network.layers:
         if layer.weights_name not in built:
-            built[layer.weights_name] = _build(layer, seed)
+            built[layer.weights_name] = build_layer(layer, seed)
         inputs = [tensors[name] for name in layer.inputs]
         tensors[layer.name] = _activated(layer, built[layer.weights_name](inputs if len(inputs) > 1 else inputs[0]))
     model = keras.Model(row, tensors[network.layers[-1].name], name="network")
@@ -94,7 +94,8 @@ def seed_of(seed: int, name: str) -> int:
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0] & 0x7FFFFFFF)
 
 
-def _build(layer: Layer, seed: int) -> keras.layers.Layer:
+def build_layer(layer: Layer, seed: int) -> keras.layers.Layer:
+    """Return the Keras layer of a layer, without its activation; its weights start by the model's seed and its name."""
     return _BUILDERS[layer.type](layer, layer.weights_name, seed_of(seed, layer.weights_name))
 
 

@@ -34,8 +34,8 @@ class TensorFlowSteps:
         given = [chunk.x, chunk.targets, chunk.weights, chunk.ends, np.int32(chunk.step), sums]
         if self._run is None:
             with computing_in(self._precision, self._model):
-                self._run = _compiled(self._chunk, given)
-        return _call(self._run, given)
+                self._run = compiled(self._chunk, given)
+        return call_compiled(self._run, given)
 
     def _chunk(
         self, x: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, ends: tf.Tensor, step: tf.Tensor, sums: tf.Tensor
@@ -77,8 +77,8 @@ class TensorFlowSteps:
             weight = np.ones(len(places), np.float32) if weights is None else weights[places]
             wanted = read_rows(targets, places).astype(np.float32, copy=False)
             given = [read_rows(x, places), wanted, weight]
-            self._evaluate = self._evaluate or _compiled(self._sums, given)
-            total += _call(self._evaluate, given)
+            self._evaluate = self._evaluate or compiled(self._sums, given)
+            total += call_compiled(self._evaluate, given)
         loss, weight, right = total
         counted = {"right": right} if self._objective.correct else {}
         return figures_of({"loss": loss, "weight": weight, **counted})
@@ -91,7 +91,7 @@ class TensorFlowSteps:
         return tf.stack([tf.reduce_sum(part) for part in (losses, weights, right)])
 
 
-def _compiled(function: Callable[..., tf.Tensor], given: list[Array | None]) -> Callable[..., tf.Tensor]:
+def compiled(function: Callable[..., tf.Tensor], given: list[Array | None]) -> Callable[..., tf.Tensor]:
     """Trace a function once, for arrays like the given ones but of any number of rows."""
     specs = [
         None if array is None else tf.TensorSpec((None, *array.shape[1:]) if array.ndim else (), array.dtype)
@@ -100,5 +100,6 @@ def _compiled(function: Callable[..., tf.Tensor], given: list[Array | None]) -> 
     return tf.function(function, autograph=False).get_concrete_function(*specs)
 
 
-def _call(function: Callable[..., tf.Tensor], given: list[Array | None]) -> Array:
+def call_compiled(function: Callable[..., tf.Tensor], given: list[Array | None]) -> Array:
+    """Call a compiled function with arrays; return its answer as one."""
     return function(*(tf.constant(array) for array in given if array is not None)).numpy()

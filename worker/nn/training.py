@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from app.domain.job_errors import TrainingDivergedError
 from app.domain.training_specs import TrainingSpec
 from worker.context import Reporter, Stopped
 from worker.nn.data import Chunk, Feed, Plan, Rows, balanced
+from worker.nn.epochs import keep_the_best, refuse_divergence
 from worker.nn.objectives import Objective
 from worker.nn.optimizers import make_optimizer
 from worker.nn.stepping import Averages, KerasSteps, Steps, evaluate
@@ -46,7 +45,7 @@ def fit(
     TrainingDivergedError when a loss is no longer a number, CheckpointIncompatibleError for a foreign checkpoint.
     """
     make_deterministic(seed)
-    course = _Course(model, rows, objective, training, seed, reporter, _Pace(seconds_per_chunk))
+    course = _Course(model, rows, objective, training, seed, reporter, Pace(seconds_per_chunk))
     if resume is not None:
         course.resume(resume)
     with closing(course.chunks()) as chunks:
@@ -66,7 +65,7 @@ def make_deterministic(seed: int) -> None:
             tensorflow.config.experimental.enable_op_determinism()
 
 
-class _Pace:
+class Pace:
     """Find how many updates fit into the time between two questions to the reporter."""
 
     def __init__(self, seconds: float) -> None:
@@ -89,7 +88,7 @@ class _Course:
         training: TrainingSpec,
         seed: int,
         reporter: Reporter,
-        pace: _Pace,
+        pace: Pace,
     ) -> None:
         self.state = TrainingState()
         self._model, self._objective, self._training = model, objective, training
@@ -181,9 +180,9 @@ class _Course:
             figures |= self._selection_figures()
             self.state.history.append({"epoch": epoch, **figures})
             self._reporter.metric(epoch, figures)
-            self._refuse_divergence(epoch, figures)
+            refuse_divergence(epoch, figures)
             if "selection_loss" in figures:
-                self._keep_the_best(figures["selection_loss"], self._score(figures))
+                keep_the_best(self.state, figures, self._training, lambda: weights_of(self._model))
 
     def _selection_figures(self) -> dict[str, float]:
         rows = self._rows
@@ -191,31 +190,6 @@ class _Course:
             return {}
         found = self._steps.evaluate(rows.selection_x, rows.selection_targets, self._selection_weights)
         return {f"selection_{name}": value for name, value in found.items()}
-
-    def _refuse_divergence(self, epoch: int, figures: dict[str, float]) -> None:
-        wrong = [name for name, value in figures.items() if not isfinite(value)]
-        if wrong:
-            raise TrainingDivergedError(
-                f"After epoch {epoch + 1} the {wrong[0].replace('_', ' ')} is {figures[wrong[0]]}.",
-                hint="Lower the learning rate, or set global_clipnorm to 1.",
-            )
-
-    def _score(self, figures: dict[str, float]) -> float:
-        """Return what is monitored, so that more is better."""
-        if self._training.monitor == "loss" or "selection_accuracy" not in figures:
-            return -figures["selection_loss"]
-        return figures["selection_accuracy"]
-
-    def _keep_the_best(self, loss: float, score: float) -> None:
-        """Remember the weights of the best score, equal ones by the loss; stop after `patience` epochs without gain."""
-        state, stopping = self.state, self._training.early_stopping
-        if (score, -loss) > (state.best_score, -state.best_loss):
-            state.best_score, state.best_loss, state.best_weights = score, loss, weights_of(self._model)
-        if score > state.score_to_beat + (stopping.minimum_delta if stopping else 0.0):
-            state.score_to_beat, state.epochs_without_gain = score, 0
-        else:
-            state.epochs_without_gain += 1
-        state.stopped_early = stopping is not None and state.epochs_without_gain >= stopping.patience
 
 
 def _make_steps(
