@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from app.domain.jobs import RECIPE_PROTOCOL
+from app.domain.member_jobs import listed_members
 from app.domain.models import recipe_digest
 from app.domain.specs import EnsembleSpec
 from app.domain.then import student_spec, without_student
@@ -30,12 +31,21 @@ def fuse_and_distill(
     stages = Stages(context, [plan_stage("fusion", spec.training, rows), plan_stage("student", student.training, rows)])
     inner = assignment.model_copy(update={"spec": alone, "recipe_digest": _recipe(alone, assignment)})
     made = run_all_nested(stages, "fusion", lambda own, nested: fuse(alone, own, nested, data), inner, context)
-    references = {**assignment.references, "teacher": (_teacher(alone, made),)}
+    references = {**assignment.references, "teacher": (_teacher(_without(alone, assignment), made),)}
     inner = assignment.model_copy(update={"spec": student, "references": references})
     product = run_nested(
         stages, "student", lambda own, nested: optimize_with(student, own, nested, data), inner, context
     )
     return [*made, product]
+
+
+def _without(alone: EnsembleSpec, assignment: Assignment) -> EnsembleSpec:
+    """Return the ensemble as it was fused: the members that are left."""
+    gone = {item.position for item in assignment.left_out}
+    if not gone:
+        return alone
+    members = [member for place, member in enumerate(listed_members(alone)) if place not in gone]
+    return alone.model_copy(update={"method": alone.method.model_copy(update={"members": members})})
 
 
 def _recipe(alone: EnsembleSpec, assignment: Assignment) -> str:
