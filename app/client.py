@@ -294,7 +294,7 @@ class Models:
         self._connection.request("DELETE", f"/v1/models/{name}/aliases/{alias}")
 
     def predict(self, reference: str, instances: Sequence[Any], **options: bool) -> Document:
-        """Predict for rows (nested lists or arrays); `options` are members, weights, uncertainty (ensembles)."""
+        """Predict for rows (nested lists or arrays); `options` are members, weights, uncertainty, sets."""
         rows = [row.tolist() if hasattr(row, "tolist") else row for row in instances]
         path = f"{self._root}/{predict_path(parse_reference(reference))}:predict"
         return self._connection.request("POST", path, json={"instances": rows, **options})
@@ -308,17 +308,19 @@ class Models:
         offset: int = 0,
         limit: int = 100,
         x: Sequence[str] = (),
-        members: bool = False,
-        uncertainty: bool = False,
+        **options: bool,
     ) -> Document:
-        """Predict for rows of a registered data set, or for small inputs `x` ("5.1,3.5,1.4,0.2" each)."""
+        """Predict for rows of a registered data set, or for small inputs `x` ("5.1,3.5,1.4,0.2" each).
+
+        `options` are members, uncertainty, sets.
+        """
         name, version, alias = parse_reference(reference)
         parameters: dict[str, str | int | bool | Sequence[str] | None] = {"version": version, "alias": alias}
         if dataset is None:
             parameters["x"] = list(x)
         else:
             parameters |= {"dataset": dataset, "set": row_set, "offset": offset, "limit": limit}
-        parameters |= {"members": members or None, "uncertainty": uncertainty or None}
+        parameters |= {name: wanted or None for name, wanted in options.items()}
         return self._connection.get(f"{self._root}/{name}/predictions", parameters)
 
 

@@ -1,12 +1,13 @@
 """Do what a job spec asks: one function per method, each from an assignment to products."""
 
-from app.domain.ensemble_specs import Parallel, Serial, Snapshot, Soup, Stack
+from app.domain.ensemble_specs import Cascade, Parallel, Serial, Snapshot, Soup, Stack
 from app.domain.network import Network
 from app.domain.presets import build_network
 from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context
+from worker.ensemble.cascading import build_cascade
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
 from worker.ensemble.snapshot import fuse_snapshots
@@ -83,6 +84,8 @@ def _fuse(spec: EnsembleSpec, assignment: Assignment, context: Context, data: Da
             return [fuse_parallel(spec, method, assignment, context, data)]
         case Serial() as method:
             return fuse_serially(spec, method, assignment, context, data)
+        case Cascade() as method:
+            return [build_cascade(spec, method, assignment, context, data)]
         case Stack() as method:
             return [fuse_stack(spec, method, assignment, context, data)]
         case Soup() as method:

@@ -85,6 +85,7 @@ class Draft:
     max_drop: float | None = None
     gate: int = 0
     beside: Sequence[float] = ()
+    extra_outputs: tuple[str, ...] = ()
 
     @property
     def served(self) -> Path:
@@ -302,4 +303,5 @@ def _manifest(
         metrics=metrics,
         links=draft.links,
         rejected=rejected,
+        extra_outputs=draft.extra_outputs,
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from app.domain.datasets import DatasetSchema
-from app.domain.ensemble_specs import Parallel, Soup
+from app.domain.ensemble_specs import Cascade, Parallel, Soup
 from app.domain.errors import ShapeMismatchError
 from app.domain.hints import hint_shapes
 from app.domain.job_errors import MethodNotApplicableError
@@ -94,8 +94,9 @@ def check_seeds(spec: JobSpec) -> None:
     if spec.seeds == 1:
         return
     why = ""
-    if isinstance(spec, EnsembleSpec) and isinstance(spec.method, Parallel):
-        why = "The members of a parallel ensemble are trained once, before they are fused, and fusing draws nothing."
+    if isinstance(spec, EnsembleSpec) and isinstance(spec.method, Parallel | Cascade):
+        kind = spec.method.method
+        why = f"The members of a {kind} ensemble are trained once, before they are fused, and fusing draws nothing."
     elif isinstance(spec, EnsembleSpec) and isinstance(spec.method, Soup):
         why = "The members of a soup are trained once, before their weights are averaged, and averaging draws nothing."
     elif isinstance(spec, SearchSpec):

@@ -3,8 +3,9 @@
 from math import prod
 from typing import Literal
 
+from app.domain.calibration import enough_rows
 from app.domain.datasets import DatasetSchema
-from app.domain.ensemble_specs import EnsembleMethod, Serial, Stack
+from app.domain.ensemble_specs import Cascade, EnsembleMethod, Serial, Soup, Stack
 from app.domain.errors import FieldError, InvalidEnsembleError
 from app.domain.specs import EnsembleSpec
 
@@ -14,11 +15,14 @@ LARGEST_PASSED = 1_000
 def check_fusion(spec: EnsembleSpec, schema: DatasetSchema) -> None:
     """Raise InvalidEnsembleError, pointing at the field, when the data set cannot give what the fusion needs."""
     method: EnsembleMethod = spec.method
+    _check_conformal(spec, schema)
     if isinstance(method, Serial):
         _check_serial(spec, method, schema)
     elif isinstance(method, Stack):
         _check_split(method, schema)
         _check_passthrough(method, schema)
+    elif isinstance(method, Cascade) and schema.task != "classification":
+        raise _wrong("/method", "A member is sure of a class, and the data set is a regression.", "Fuse by `parallel`.")
 
 
 def split_of(method: Stack, schema: DatasetSchema) -> Literal["stratified", "grouped", "time"]:
@@ -31,6 +35,23 @@ def split_of(method: Stack, schema: DatasetSchema) -> Literal["stratified", "gro
     if schema.train_times:
         return "time"
     return "grouped" if schema.train_groups else "stratified"
+
+
+def _check_conformal(spec: EnsembleSpec, schema: DatasetSchema) -> None:
+    if spec.conformal is None:
+        return
+    rows = schema.rows["selection"]
+    if schema.task != "classification":
+        raise _wrong("/conformal", "Sets hold classes, and the data set is a regression.", "Leave `conformal` out.")
+    if isinstance(spec.method, Soup | Cascade):
+        name = spec.method.method
+        raise _wrong("/conformal", f"A {name} answers without sets.", "Leave `conformal` out, or fuse by `parallel`.")
+    if not enough_rows(rows, spec.conformal):
+        raise _wrong(
+            "/conformal",
+            f"{rows} selection rows cannot tell which sets miss only {spec.conformal:g} of new rows.",
+            f"Choose at least {1 / (rows + 1):.3g}, or a data set with more selection rows.",
+        )
 
 
 def _check_serial(spec: EnsembleSpec, method: Serial, schema: DatasetSchema) -> None:

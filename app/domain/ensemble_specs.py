@@ -175,4 +175,30 @@ class Snapshot(Value):
     weights: Literal["uniform", "convex", "greedy"] = "convex"
 
 
-EnsembleMethod: TypeAlias = Annotated[Parallel | Serial | Stack | Soup | Snapshot, Field(discriminator="method")]
+Threshold = Annotated[float, Field(gt=0, le=1)]
+
+
+class Cascade(Value):
+    """Ask the members in order, the cheapest first: each answers the rows of which it is sure, the last one the rest.
+
+    Sure means that its largest probability, calibrated, is at least the threshold. `auto` chooses the thresholds on the
+    selection rows: of least cost per row (multiply-accumulates), at most `max_loss` points of accuracy below always
+    asking the last member.
+    """
+
+    method: Literal["cascade"]
+    members: Annotated[list[Member], Field(min_length=2, max_length=8)]
+    thresholds: Literal["auto"] | Annotated[list[Threshold], Field(min_length=1, max_length=7)] = "auto"
+    max_loss: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> "Cascade":
+        gates = count_members(self.members) - 1
+        if isinstance(self.thresholds, list) and len(self.thresholds) != gates:
+            raise ValueError(f"{gates + 1} members need {gates} thresholds, not {len(self.thresholds)}")
+        return self
+
+
+EnsembleMethod: TypeAlias = Annotated[
+    Parallel | Serial | Stack | Soup | Snapshot | Cascade, Field(discriminator="method")
+]

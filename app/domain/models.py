@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.datasets import FileRef, Task, digest_of
 
@@ -91,6 +91,8 @@ class VersionManifest(Stored):
     metrics: Metrics
     links: tuple[Link, ...] = ()
     rejected: str | None = None
+    # What its graph answers beside what every such graph does; left out where it is nothing.
+    extra_outputs: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
 
     @property
     def digest(self) -> str:

@@ -63,6 +63,17 @@ class EnsembleSpec(BaseSpec):
     require_gain: bool = Field(
         default=False, description="Fail unless the fusion is shown better than its best member."
     )
+    calibrate: bool = Field(
+        default=True,
+        description="Fit temperatures on the selection rows: for each member whose probabilities are averaged, and for "
+        "the fusion. No answer becomes another class, only more or less sure.",
+    )
+    conformal: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Answer sets of classes too, which miss the right one for at most this share of new rows (split "
+        "conformal prediction).",
+        exclude_if=lambda given: given is None,
+    )
     min_members: Annotated[int, Field(ge=1, le=100)] | None = Field(
         None,
         description="Fuse as soon as every member's training has ended and at least so many succeeded; the others are "

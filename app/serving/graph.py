@@ -1,31 +1,44 @@
 """Compile an ensemble into one ONNX graph: members share the input, and the fusion is inside."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
 from app.domain.fusion import normalised
+from app.serving.calibration_nodes import set_nodes, temperature_nodes
+from app.serving.graph_parts import (
+    Initializers,
+    check_members,
+    embed,
+    graph_model,
+    output_names,
+    width_of,
+)
 from app.serving.meta_nodes import INPUT, MetaLearner, meta_nodes
 from app.serving.meta_nodes import node as _node
 from app.serving.meta_nodes import softmax_node as _softmax
 
 __all__ = ["INPUT", "Fusion", "LogitSum", "MetaLearner", "WeightedMean", "fuse"]
 
-OPSET = 20
-IR_VERSION = 10
+PREDICTION_SET = "prediction_set"
 
 
 @dataclass(frozen=True)
 class WeightedMean:
-    """Fuse to sum_m w_m p_m, the weights scaled to sum to 1 (parallel fusion)."""
+    """Fuse to sum_m w_m p_m, the weights scaled to sum to 1 (parallel fusion).
+
+    With `temperatures` every member's probabilities are softmax(log p_m / T_m) instead, and with `temperature` the sum
+    becomes softmax(log p / T).
+    """
 
     weights: tuple[float, ...]
+    temperatures: tuple[float, ...] = ()
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,75 +53,49 @@ Fusion: TypeAlias = WeightedMean | LogitSum | MetaLearner
 Answer: TypeAlias = Literal["probabilities", "logits", "prediction"]
 
 
-def fuse(members: Sequence[onnx.ModelProto], fusion: Fusion) -> onnx.ModelProto:
+def fuse(members: Sequence[onnx.ModelProto], fusion: Fusion, *, level: float | None = None) -> onnx.ModelProto:
     """Return one graph of all members and their fusion; initializers of equal content are stored once.
 
     It takes `x` and answers `probabilities` (LogitSum and MetaLearner also `logits`), for a regression `prediction`,
-    and `member.{i}.probabilities`, `member.{i}.logits` (LogitSum) or `member.{i}.prediction` of every member. Raise
+    and `member.{i}.probabilities`, `member.{i}.logits` (LogitSum) or `member.{i}.prediction` of every member. With a
+    `level` it also answers `prediction_set`: 1 for every class whose probability is at least that, else 0. Raise
     ShapeMismatchError or InvalidEnsembleError when the members do not fit together.
     """
     _check_members(members, fusion)
     taken = _taken_output(members[0], fusion)
     nodes: list[onnx.NodeProto] = []
-    store = _Initializers()
+    store = Initializers()
+    temperatures = fusion.temperatures if isinstance(fusion, WeightedMean) else ()
     for index, member in enumerate(members):
-        nodes += _embed(member, f"member.{index}.", store)
+        nodes += embed(member, f"member.{index}.", store, raw=taken if temperatures else None)
+        if temperatures:
+            raw, own = (f"member.{index}.{name}" for name in (f"raw_{taken}", taken))
+            nodes += temperature_nodes(raw, own, temperatures[index], store.constant)
     answers = [f"member.{index}.{taken}" for index in range(len(members))]
-    size = _width(members[0], taken)
+    size = width_of(members[0], taken)
     nodes += _fusing_nodes(fusion, answers, taken, store)
     fused = ["prediction"] if taken == "prediction" else ["probabilities"]
     if not isinstance(fusion, WeightedMean) and taken != "prediction":
         fused.append("logits")
+    if level is not None:
+        nodes += set_nodes("probabilities", PREDICTION_SET, level, store.constant)
+        fused.append(PREDICTION_SET)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name in [*fused, *answers]]
-    graph = helper.make_graph(nodes, "ensemble", [members[0].graph.input[0]], outputs, store.tensors)
-    model: onnx.ModelProto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="leanfuse"
-    )
-    onnx.checker.check_model(model)
-    return model
+    return graph_model(nodes, members[0].graph.input[0], outputs, store)
 
 
 def _taken_output(member: onnx.ModelProto, fusion: Fusion) -> Answer:
-    if "prediction" in _output_names(member):
+    if "prediction" in output_names(member):
         return "prediction"
     return "logits" if isinstance(fusion, LogitSum) else "probabilities"
-
-
-def _output_names(member: onnx.ModelProto) -> list[str]:
-    return [output.name for output in member.graph.output]
-
-
-def _signature(value: onnx.ValueInfoProto) -> tuple[int, tuple[int, ...]]:
-    tensor = value.type.tensor_type
-    return tensor.elem_type, tuple(axis.dim_value for axis in tensor.shape.dim[1:])
-
-
-def _width(member: onnx.ModelProto, output: str) -> int:
-    found = next(value for value in member.graph.output if value.name == output)
-    return _signature(found)[1][0]
 
 
 def _check_members(members: Sequence[onnx.ModelProto], fusion: Fusion) -> None:
     if not members:
         raise InvalidEnsembleError("An ensemble needs at least one member.")
-    first = members[0]
-    taken = _taken_output(first, fusion)
-    for index, member in enumerate(members):
-        if taken not in _output_names(member):
-            raise InvalidEnsembleError(
-                f"Member {index} answers {', '.join(_output_names(member))}; this fusion needs {taken}.",
-                hint="Fuse members of one task; a serial ensemble needs members that answer logits.",
-            )
-        if _signature(member.graph.input[0]) != _signature(first.graph.input[0]):
-            raise ShapeMismatchError(
-                f"Member {index} takes rows of {_signature(member.graph.input[0])[1]}, "
-                f"member 0 of {_signature(first.graph.input[0])[1]}."
-            )
-        if _width(member, taken) != _width(first, taken):
-            raise ShapeMismatchError(
-                f"Member {index} answers {_width(member, taken)} numbers per row, member 0 {_width(first, taken)}."
-            )
-    _check_numbers(fusion, members=len(members), width=_width(first, taken))
+    taken = _taken_output(members[0], fusion)
+    check_members(members, taken)
+    _check_numbers(fusion, members=len(members), width=width_of(members[0], taken))
 
 
 def _check_numbers(fusion: Fusion, *, members: int, width: int) -> None:
@@ -116,56 +103,15 @@ def _check_numbers(fusion: Fusion, *, members: int, width: int) -> None:
         needed = (members * width + (fusion.passed.mean.size if fusion.passed else 0), width)
         if fusion.kernel.shape != needed or fusion.bias.shape != (width,):
             raise ShapeMismatchError(f"The meta-learner has a kernel of {fusion.kernel.shape}; {needed} is needed.")
+    elif isinstance(fusion, WeightedMean) and len(fusion.temperatures) not in (0, members):
+        raise InvalidEnsembleError(f"{members} members need as many temperatures, not {len(fusion.temperatures)}.")
     elif len(fusion.weights) != members:
         raise InvalidEnsembleError(f"{members} members need as many weights, not {len(fusion.weights)}.")
     elif isinstance(fusion, LogitSum) and len(fusion.start) not in (0, width):
         raise ShapeMismatchError(f"The sum starts from {len(fusion.start)} numbers; members answer {width}.")
 
 
-class _Initializers:
-    """Keep every tensor content once, whatever its names."""
-
-    def __init__(self) -> None:
-        self.tensors: list[onnx.TensorProto] = []
-        self._names: dict[tuple[int, tuple[int, ...], bytes], str] = {}
-
-    def add(self, tensor: onnx.TensorProto, name: str) -> str:
-        """Store a tensor unless its content is stored already; return the name that it has."""
-        array = numpy_helper.to_array(tensor)
-        key = (tensor.data_type, array.shape, hashlib.sha256(array.tobytes()).digest())
-        if key not in self._names:
-            self._names[key] = name
-            stored = numpy_helper.from_array(array, name)
-            self.tensors.append(stored)
-        return self._names[key]
-
-    def constant(self, name: str, values: object) -> str:
-        """Store float32 numbers."""
-        return self.add(numpy_helper.from_array(np.asarray(values, np.float32)), name)
-
-
-def _embed(member: onnx.ModelProto, prefix: str, store: _Initializers) -> list[onnx.NodeProto]:
-    """Return a member's nodes with every name of its own prefixed; its input becomes the ensemble's."""
-    if [(entry.domain, entry.version) for entry in member.opset_import] != [("", OPSET)]:
-        raise InvalidEnsembleError(f"A member is not of ONNX opset {OPSET}.", hint="Export the member again.")
-    names: dict[str, str] = {member.graph.input[0].name: INPUT, "": ""}
-    for tensor in member.graph.initializer:
-        names[tensor.name] = store.add(tensor, prefix + tensor.name)
-    return [_renamed(node, prefix, names) for node in member.graph.node]
-
-
-def _renamed(node: onnx.NodeProto, prefix: str, names: Mapping[str, str]) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.name = prefix + (node.name or node.output[0])
-    for field in (copy.input, copy.output):
-        renamed = [names.get(name, prefix + name) for name in field]
-        del field[:]
-        field.extend(renamed)
-    return copy
-
-
-def _fusing_nodes(fusion: Fusion, answers: Sequence[str], taken: Answer, store: _Initializers) -> list[onnx.NodeProto]:
+def _fusing_nodes(fusion: Fusion, answers: Sequence[str], taken: Answer, store: Initializers) -> list[onnx.NodeProto]:
     if isinstance(fusion, MetaLearner):
         return meta_nodes(fusion, answers, taken, store.constant)
     weights = np.asarray(fusion.weights, np.float64)
@@ -178,5 +124,9 @@ def _fusing_nodes(fusion: Fusion, answers: Sequence[str], taken: Answer, store: 
     parts = [f"weighted.{index}" for index in range(len(answers))]
     if isinstance(fusion, LogitSum) and fusion.start:
         parts.append(store.constant("start", fusion.start))
+    temperature = fusion.temperature if isinstance(fusion, WeightedMean) else 1.0
+    if temperature != 1.0:
+        nodes.append(_node("Sum", parts, f"raw_{taken}"))
+        return nodes + temperature_nodes(f"raw_{taken}", taken, temperature, store.constant)
     nodes.append(_node("Sum", parts, taken))
     return nodes + ([_softmax()] if taken == "logits" else [])

@@ -1,7 +1,7 @@
 """From members and a way to fuse them to one graph, one recipe and one honest report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,29 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from app.domain import fusion as maths
-from app.domain.datasets import canonical_json
+from app.domain.datasets import RowSet, canonical_json
 from app.domain.job_errors import ExportMismatchError, NoGainError
 from app.domain.specs import EnsembleSpec
-from app.serving.graph import Fusion, LogitSum, MetaLearner, WeightedMean, fuse
+from app.serving.graph import PREDICTION_SET, Fusion, LogitSum, MetaLearner, WeightedMean, fuse
 from app.serving.packed import is_packed_file, read_graph, write_graph
 from app.serving.runtime import load_engine, predict_rows
 from worker.assignment import Assignment
-from worker.ensemble.learner import meta_answers
+from worker.ensemble.arithmetic import fused_answers, needed_outputs
+from worker.ensemble.calibrating import calibrate_fusion, coverage_notes
+from worker.ensemble.diversity import diversity_notes, marginal_values
 from worker.ensemble.members import Member, answers_of, best_of
 from worker.package import PARITY_ROWS, Baseline, Draft, Product, finish, summarize
 from worker.rows import Array, Data
 
 FUSION_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """Hold what is fused with all temperatures, and the level of its prediction sets."""
+
+    fused: "Fused"
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +53,29 @@ def fused_product(fused: Fused, assignment: Assignment, data: Data) -> Product:
         raise TypeError(f"a {spec.kind} job makes no ensemble")
     directory = assignment.output / "ensemble"
     directory.mkdir(parents=True)
-    parity = _write(fused, directory, data)
-    product = finish(_draft(fused, directory, parity, assignment, data), assignment, data)
+    ready = calibrated(fused, spec, data)
+    parity = _write(ready.fused, directory, data, level=ready.level)
+    product = finish(_draft(ready.fused, directory, parity, assignment, data), assignment, data)
     check_gain(spec, product, data)
     return product
+
+
+def calibrated(fused: Fused, spec: EnsembleSpec, data: Data) -> _Ready:
+    """Fit what is fitted on fused answers for the selection rows: a temperature, and the level of prediction sets."""
+    before = _fuse_rows(fused, fused.fusion, "selection", data)
+    fusion, told = calibrate_fusion(fused.fusion, before, data, wanted=spec.calibrate)
+    notes = {**fused.notes, "calibration": {**fused.notes.get("calibration", {}), **told}}
+    if spec.conformal is None:
+        return _Ready(replace(fused, fusion=fusion, notes=notes))
+    selection, report = (_fuse_rows(fused, fusion, name, data) for name in ("selection", "report"))
+    level, covered = coverage_notes(selection, report, data, spec.conformal)
+    return _Ready(replace(fused, fusion=fusion, notes={**notes, **covered}), level)
+
+
+def _fuse_rows(fused: Fused, fusion: Fusion, name: RowSet, data: Data) -> NDArray[np.float64]:
+    rows, graphs = data.x[name], [member.graph for member in fused.members]
+    answers = {output: answers_of(graphs, rows, output) for output in needed_outputs(fusion, data)}
+    return fused_answers(fusion, answers, data, rows)
 
 
 def check_gain(spec: EnsembleSpec, product: Product, data: Data) -> None:
@@ -58,26 +87,9 @@ def check_gain(spec: EnsembleSpec, product: Product, data: Data) -> None:
         )
 
 
-def fused_answers(fusion: Fusion, answers: Mapping[str, NDArray[Any]], data: Data, rows: Array) -> NDArray[np.float64]:
-    """Return what a fusion answers to rows, by arithmetic on the members' outputs (members, rows, outputs) by name."""
-    if isinstance(fusion, WeightedMean):
-        return maths.weighted_mean(answers[data.output], np.array(fusion.weights))
-    if isinstance(fusion, LogitSum):
-        start = np.array(fusion.start) if fusion.start else None
-        if not data.classification:
-            return maths.serial_logits(answers["prediction"], np.array(fusion.weights), start=start)
-        return maths.softmax(maths.serial_logits(answers["logits"], np.array(fusion.weights), start=start))
-    return meta_answers(fusion, answers[data.output], rows, classification=data.classification)
-
-
-def needed_outputs(fusion: Fusion, data: Data) -> list[str]:
-    """Return the members' outputs that a fusion is made of."""
-    return ["logits"] if isinstance(fusion, LogitSum) and data.classification else [data.output]
-
-
-def _write(fused: Fused, directory: Path, data: Data) -> dict[str, Any]:
+def _write(fused: Fused, directory: Path, data: Data, *, level: float | None) -> dict[str, Any]:
     """Write the recipe and the fused graph, packed when a member is: what it saves would be lost otherwise."""
-    graph = fuse([read_graph(member.graph) for member in fused.members], fused.fusion)
+    graph = fuse([read_graph(member.graph) for member in fused.members], fused.fusion, level=level)
     path = write_graph(directory, graph, packed=any(is_packed_file(member.graph) for member in fused.members))
     (directory / "recipe.json").write_bytes(canonical_json(_recipe(fused)))
     if isinstance(fused.fusion, MetaLearner):
@@ -118,8 +130,12 @@ def _recipe(fused: Fused) -> dict[str, Any]:
         }
         for member, weight in zip(fused.members, weights, strict=True)
     ]
+    if isinstance(fused.fusion, WeightedMean) and fused.fusion.temperatures:
+        for entry, temperature in zip(members, fused.fusion.temperatures, strict=True):
+            entry["temperature"] = temperature
     start = {"start": fused.fusion.start} if isinstance(fused.fusion, LogitSum) and fused.fusion.start else {}
-    return {"method": fused.method, "members": members, **start}
+    cooled = {"temperature": fused.fusion.temperature} if isinstance(fused.fusion, WeightedMean) else {}
+    return {"method": fused.method, "members": members, **start, **cooled}
 
 
 def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: Assignment, data: Data) -> Draft:
@@ -148,9 +164,11 @@ def _draft(fused: Fused, directory: Path, parity: dict[str, Any], assignment: As
             **fused.notes,
             **_left_out(assignment),
             "members": _member_notes(fused, answers, data),
+            "diversity": diversity_notes(answers, data),
             **_agreement(answers, data),
         },
         history=fused.history,
+        extra_outputs=(PREDICTION_SET,) if "conformal" in fused.notes else (),
     )
 
 
@@ -161,10 +179,26 @@ def _left_out(assignment: Assignment) -> dict[str, Any]:
 
 def _member_notes(fused: Fused, answers: NDArray[Any], data: Data) -> list[dict[str, Any]]:
     weights = weights_of(fused.fusion, len(fused.members))
+    marginal = marginal_values(fused.fusion, _outputs(fused, answers, data), data)
     return [
-        {"model": member.label, "digest": member.digest, "weight": weight, **_figures(own, data.y["report"], data)}
-        for member, weight, own in zip(fused.members, weights, answers, strict=True)
+        {
+            "model": member.label,
+            "digest": member.digest,
+            "weight": weight,
+            **_figures(own, data.y["report"], data),
+            "marginal_value": value,
+        }
+        for member, weight, own, value in zip(fused.members, weights, answers, marginal, strict=True)
     ]
+
+
+def _outputs(fused: Fused, answers: NDArray[Any], data: Data) -> dict[str, NDArray[Any]]:
+    """Return the members' outputs for the report rows that the fusion is made of."""
+    graphs = [member.graph for member in fused.members]
+    return {
+        output: answers if output == data.output else answers_of(graphs, data.x["report"], output)
+        for output in needed_outputs(fused.fusion, data)
+    }
 
 
 def _figures(answers: NDArray[Any], targets: Array, data: Data) -> dict[str, float]:

@@ -11,6 +11,7 @@ from app.domain.specs import EnsembleSpec
 from app.serving.graph import WeightedMean
 from worker.assignment import Assignment, LeftOut
 from worker.context import Context
+from worker.ensemble.calibrating import calibrate_members
 from worker.ensemble.fusing import Fused, fused_product
 from worker.ensemble.members import answers_of, loss_of, registered_members
 from worker.package import Product
@@ -22,9 +23,9 @@ def fuse_parallel(
 ) -> Product:
     """Fit the weights on the selection rows, which no member was trained on, and fuse."""
     members = registered_members(assignment.references.get("members", ()), data)
-    answers = answers_of([member.graph for member in members], data.x["selection"], data.output)
-    method = _without(method, assignment.left_out)
-    weights = find_weights(method, answers, data)
+    raw = answers_of([member.graph for member in members], data.x["selection"], data.output)
+    answers, temperatures, told = calibrate_members(raw, data, wanted=spec.calibrate)
+    weights = find_weights(_without(method, assignment.left_out), answers, data)
     fused = maths.weighted_mean(answers, weights)
     context.reporter.log(f"{spec.name}: weights {', '.join(f'{weight:.3f}' for weight in weights)}")
     context.reporter.progress(1, 1)
@@ -32,9 +33,10 @@ def fuse_parallel(
         "weights": method.weights if isinstance(method.weights, str) else "given",
         "fitted_on": "selection rows" if method.weights in ("convex", "greedy") else None,
         "selection_loss": _selection_loss(fused, data),
-        "selection_loss_of_the_mean": _selection_loss(answers.mean(axis=0), data),
+        "selection_loss_of_the_mean": _selection_loss(raw.mean(axis=0), data),
+        "calibration": {"members": told},
     }
-    fusion = WeightedMean(tuple(float(weight) for weight in weights))
+    fusion = WeightedMean(tuple(float(weight) for weight in weights), temperatures)
     return fused_product(Fused("parallel", members, fusion, notes), assignment, data)
 
 

@@ -17,6 +17,7 @@ from app.domain.training_specs import TrainingSpec
 from app.serving.graph import WeightedMean
 from worker.assignment import Assignment
 from worker.context import Context
+from worker.ensemble.calibrating import calibrate_members
 from worker.ensemble.fusing import Fused, fused_product
 from worker.ensemble.members import answers_of, loss_of, made_members
 from worker.ensemble.parallel import find_weights
@@ -54,7 +55,8 @@ def fuse_snapshots(
         for number, trained in enumerate(cycles)
     ]
     members = made_members(products)
-    answers = answers_of([member.graph for member in members], data.x["selection"], data.output)
+    raw = answers_of([member.graph for member in members], data.x["selection"], data.output)
+    answers, temperatures, told = calibrate_members(raw, data, wanted=spec.calibrate)
     weights = find_weights(method, answers, data)
     notes = {
         "cycles": method.cycles,
@@ -62,12 +64,13 @@ def fuse_snapshots(
         "weights": method.weights,
         "fitted_on": None if method.weights == "uniform" else "selection rows",
         "selection_loss": _selection_loss(maths.weighted_mean(answers, weights), data),
-        "selection_losses_of_members": [_selection_loss(own, data) for own in answers],
-        "pairwise_disagreement": pairwise_disagreement(answers, classification=data.classification).tolist(),
+        "selection_losses_of_members": [_selection_loss(own, data) for own in raw],
+        "calibration": {"members": told},
+        "pairwise_disagreement": pairwise_disagreement(raw, classification=data.classification).tolist(),
         "learning_rates": _rates(spec.training, method.cycles, data),
     }
     history = [epoch for trained in cycles for epoch in trained.history]
-    fusion = WeightedMean(tuple(float(weight) for weight in weights))
+    fusion = WeightedMean(tuple(float(weight) for weight in weights), temperatures)
     return [*products, fused_product(Fused("snapshot", members, fusion, notes, history), assignment, data)]
 
 

@@ -11,7 +11,7 @@ from app.domain.fusion import softmax
 from app.domain.job_errors import ExportMismatchError
 from app.domain.network import INPUT, Network, trace
 from app.serving.graph import INPUT as GRAPH_INPUT
-from app.serving.graph import IR_VERSION, OPSET
+from app.serving.graph_parts import IR_VERSION, OPSET
 from app.serving.runtime import load_engine, predict_rows
 from worker.nn.lowering import Graph, Value, channels_last, lower
 

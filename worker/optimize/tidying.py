@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from app.serving.graph import IR_VERSION
+from app.serving.graph_parts import IR_VERSION
 from worker.graph_cost import find_variables
 
 Tensors = Mapping[str, onnx.TensorProto]

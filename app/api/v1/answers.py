@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from app.api.deps import Services
 from app.db.registry import VersionRow
 from app.domain import fusion
+from app.domain.errors import InvalidRequestError
 from app.domain.models import VersionManifest
 
 Array = NDArray[Any]
+# Outputs that only graphs of some ensembles have; their manifests name them.
+PREDICTION_SET, ANSWERED_BY = "prediction_set", "answered_by"
 
 
 @dataclass(frozen=True)
@@ -22,27 +25,59 @@ class Wanted:
 
     members: bool = False
     uncertainty: bool = False
+    sets: bool = False
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Hold what a version answered: `fused` is [rows, classes] or [rows, 1], `members` one such array per member."""
+    """Hold what a version answered: `fused` is [rows, classes] or [rows, 1], `members` one such array per member.
+
+    `sets` [rows, classes] is above 0 for the classes of each row's prediction set; `answered_by` [rows] is the place of
+    the member of a cascade that answered.
+    """
 
     fused: Array
     members: list[Array]
     uncertainty: dict[str, Array]
+    sets: Array | None = None
+    answered_by: Array | None = None
 
 
 async def ask(wired: Services, version: VersionRow, rows: Array, wanted: Wanted) -> Answers:
     """Run a version on rows. A single model has no members, so its uncertainty is its entropy alone."""
     manifest = version.manifest
     suffix = _member_output(manifest)
-    members = wanted.members or (wanted.uncertainty and suffix != "logits")
-    count = sum(link.role == "member" for link in manifest.links) if members else 0
-    names = [main_output(manifest), *(f"member.{index}.{suffix}" for index in range(count))]
-    fused, *parts = await wired.predictor.predict(version, rows, names)
+    extra = _extra_outputs(version, wanted)
+    count = _members_asked(manifest, wanted, suffix)
+    names = [main_output(manifest), *extra, *(f"member.{index}.{suffix}" for index in range(count))]
+    fused, *found = await wired.predictor.predict(version, rows, names)
+    beside, parts = dict(zip(extra, found, strict=False)), found[len(extra) :]
     uncertainty = _uncertainty(manifest, fused, parts, suffix) if wanted.uncertainty else {}
-    return Answers(fused, parts if wanted.members else [], uncertainty)
+    members = parts if wanted.members else []
+    return Answers(fused, members, uncertainty, beside.get(PREDICTION_SET), beside.get(ANSWERED_BY))
+
+
+def _extra_outputs(version: VersionRow, wanted: Wanted) -> list[str]:
+    """Return the outputs that only some graphs have; raise InvalidRequestError for sets that this one has not."""
+    there = version.manifest.extra_outputs
+    if wanted.sets and PREDICTION_SET not in there:
+        raise InvalidRequestError(
+            f"{version.name}/{version.version} answers no sets of classes.",
+            hint="Leave `sets` out, or fuse with `conformal`.",
+        )
+    return [
+        name
+        for name, asked in ((PREDICTION_SET, wanted.sets), (ANSWERED_BY, wanted.members))
+        if asked and name in there
+    ]
+
+
+def _members_asked(manifest: VersionManifest, wanted: Wanted, suffix: str) -> int:
+    """Count the members whose answers are needed; of a cascade only the first one answers every row."""
+    members = sum(link.role == "member" for link in manifest.links)
+    if ANSWERED_BY in manifest.extra_outputs:
+        return int(wanted.members)
+    return members if wanted.members or (wanted.uncertainty and suffix != "logits") else 0
 
 
 def main_output(manifest: VersionManifest) -> str:
@@ -89,8 +124,17 @@ def describe_rows(manifest: VersionManifest, answers: Answers) -> list[dict[str,
             row["members"] = [_member(manifest, part[index]) for part in answers.members]
         if answers.uncertainty:
             row["uncertainty"] = {name: float(values[index]) for name, values in answers.uncertainty.items()}
+        if answers.sets is not None:
+            row["set"] = class_sets(manifest, answers.sets[index : index + 1])[0]
+        if answers.answered_by is not None:
+            row["answered_by"] = int(answers.answered_by[index])
         described.append(row)
     return described
+
+
+def class_sets(manifest: VersionManifest, sets: Array) -> list[list[str]]:
+    """Return the classes of every row's set by name."""
+    return [[name for name, inside in zip(manifest.classes, row, strict=True) if inside > 0] for row in sets]
 
 
 def _prediction(manifest: VersionManifest, values: Array) -> dict[str, Any]:

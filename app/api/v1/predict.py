@@ -8,7 +8,7 @@ from app.api.bodies import Json, read_loosely
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.problems import documented
-from app.api.v1.answers import Wanted, ask, member_weights, reply
+from app.api.v1.answers import Wanted, ask, class_sets, member_weights, reply
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version
 from app.db.registry import VersionRow
 from app.domain import errors
@@ -20,8 +20,8 @@ from app.serving.inputs import inputs_to_rows, instances_to_rows
 router = APIRouter(prefix="/v1", tags=["predictions"])
 # What TensorFlow Serving's own examples send: `curl -d` says it is a form, other clients say nothing.
 _MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "")
-_FIELDS = frozenset({"instances", "inputs", "signature_name", "members", "weights", "uncertainty"})
-_FLAGS = ("members", "weights", "uncertainty")
+_FIELDS = frozenset({"instances", "inputs", "signature_name", "members", "weights", "uncertainty", "sets"})
+_FLAGS = ("members", "weights", "uncertainty", "sets")
 _SCHEMA = {
     "type": "object",
     "properties": {
@@ -31,6 +31,7 @@ _SCHEMA = {
         "members": {"type": "boolean", "description": "Answer each member's prediction too."},
         "weights": {"type": "boolean", "description": "Answer the members' weights too."},
         "uncertainty": {"type": "boolean", "description": "Answer entropy, disagreement and the like too."},
+        "sets": {"type": "boolean", "description": "Answer sets of classes too, of an ensemble with `conformal`."},
     },
     "additionalProperties": False,
 }
@@ -108,7 +109,7 @@ async def _predict(request: Request, wired: Services, version: VersionRow) -> Re
         rows = instances_to_rows(content["instances"], signature, may_hold_booleans=booleans)
     else:
         rows = inputs_to_rows(content["inputs"], signature, may_hold_booleans=booleans)
-    wanted = Wanted(members=content.get("members", False), uncertainty=content.get("uncertainty", False))
+    wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
     answers = await ask(wired, version, rows, wanted)
     answered: dict[str, Any] = {"predictions" if "instances" in content else "outputs": answers.fused}
     if answers.members:
@@ -117,6 +118,10 @@ async def _predict(request: Request, wired: Services, version: VersionRow) -> Re
         answered["weights"] = member_weights(version.manifest)
     if answers.uncertainty:
         answered["uncertainty"] = answers.uncertainty
+    if answers.sets is not None:
+        answered["sets"] = class_sets(version.manifest, answers.sets)
+    if answers.answered_by is not None:
+        answered["answered_by"] = answers.answered_by.astype(int)
     return reply({**answered, "model": version.name, "version": version.version, "digest": version.digest})
 
 

@@ -60,6 +60,7 @@ class Asked(NamedTuple):
     alias: str | None
     members: bool
     uncertainty: bool
+    sets: bool
 
 
 def asked(
@@ -75,6 +76,7 @@ def asked(
     alias: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
     members: Annotated[bool, Query(description="Answer each member's prediction too.")] = False,
     uncertainty: Annotated[bool, Query(description="Answer entropy, disagreement and the like too.")] = False,
+    sets: Annotated[bool, Query(description="Answer sets of classes too, of an ensemble with `conformal`.")] = False,
 ) -> Asked:
     """Read the query; refuse combinations that would leave a part of it without effect."""
     if (dataset is None) == (not x):
@@ -83,7 +85,7 @@ def asked(
         )
     if version is not None and alias is not None:
         raise errors.InvalidRequestError("Both `version` and `alias` are there.", hint="Send one of them.")
-    return Asked(dataset, row_set, offset, limit, x or [], version, alias, members, uncertainty)
+    return Asked(dataset, row_set, offset, limit, x or [], version, alias, members, uncertainty, sets)
 
 
 Query_ = Annotated[Asked, Depends(asked)]
@@ -119,7 +121,7 @@ async def _predictions(
     headers = {"ETag": etag(digest), "Cache-Control": "no-cache"}
     if matches(if_none_match, digest):
         return Response(status_code=304, headers=headers)
-    answers = await ask(wired, version, rows, Wanted(query.members, query.uncertainty))
+    answers = await ask(wired, version, rows, Wanted(query.members, query.uncertainty, query.sets))
     predictions = describe_rows(version.manifest, answers)
     for prediction, known in zip(predictions, about.known, strict=False):
         prediction.update(known)
