@@ -7,6 +7,7 @@ from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context
+from worker.ensemble.aligning import align_members
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
 from worker.ensemble.stack import fuse_stack
@@ -29,6 +30,7 @@ def run(assignment: Assignment, context: Context) -> list[Product]:
     """
     data = open_data(assignment.dataset)
     refuse_shared_rows(data)
+    assignment = align_members(assignment, data)
     if assignment.spec.seeds > 1:
         return run_repeats(lambda own, inner: run_once(own, inner, data), assignment, context, data)
     return run_once(assignment, context, data)

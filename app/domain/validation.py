@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain import errors
+from app.domain.alignment import class_order
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
 from app.domain.ensemble_specs import Member, NewMember, RegisteredMember, Serial, Stack
@@ -197,7 +198,7 @@ def _check_reference(
         if known.state not in ("ready", "deprecated", "rejected"):
             raise errors.ModelNotReadyError(f"{text!r} is {known.state}.", hint="Name another version.")
         _check_kind(spec, known)
-        _check_fit(known, schema)
+        _check_fit(known, schema, any_order=isinstance(spec, EnsembleSpec))
         return known
 
 
@@ -210,8 +211,12 @@ def _check_kind(spec: JobSpec, known: KnownVersion) -> None:
         )
 
 
-def _check_fit(known: KnownVersion, schema: DatasetSchema) -> None:
+def _check_fit(known: KnownVersion, schema: DatasetSchema, *, any_order: bool) -> None:
+    """Raise ShapeMismatchError when a version does not fit the data set; `any_order` lets labels match by name."""
     manifest = known.manifest
+    if any_order and (manifest.input.shape, manifest.task) == (schema.shape, schema.task):
+        class_order(manifest.classes, schema.classes, whose=f"{known.name}/{known.version}")
+        return
     answers = _answers(manifest.task, manifest.classes)
     has = f"{known.name}/{known.version} takes {list(manifest.input.shape)} for {answers}"
     needs = f"the data set has {list(schema.shape)} for {_answers(schema.task, schema.classes)}"

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
 from app.domain.fusion import SMALLEST_PROBABILITY, normalised
+from app.serving.opsets import merge_opsets
 
 OPSET = 20
 IR_VERSION = 10
@@ -70,7 +71,7 @@ def fuse(members: Sequence[onnx.ModelProto], fusion: Fusion) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name in [*fused, *answers]]
     graph = helper.make_graph(nodes, "ensemble", [members[0].graph.input[0]], outputs, store.tensors)
     model: onnx.ModelProto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="leanfuse"
+        graph, opset_imports=merge_opsets(members, opset=OPSET), ir_version=IR_VERSION, producer_name="leanfuse"
     )
     onnx.checker.check_model(model)
     return model
@@ -153,8 +154,6 @@ class _Initializers:
 
 def _embed(member: onnx.ModelProto, prefix: str, store: _Initializers) -> list[onnx.NodeProto]:
     """Return a member's nodes with every name of its own prefixed; its input becomes the ensemble's."""
-    if [(entry.domain, entry.version) for entry in member.opset_import] != [("", OPSET)]:
-        raise InvalidEnsembleError(f"A member is not of ONNX opset {OPSET}.", hint="Export the member again.")
     names: dict[str, str] = {member.graph.input[0].name: INPUT, "": ""}
     for tensor in member.graph.initializer:
         names[tensor.name] = store.add(tensor, prefix + tensor.name)
