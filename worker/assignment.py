@@ -53,7 +53,7 @@ class Assignment(_Part):
     """Describe one attempt of one job. It holds no address of a database or broker and no credential.
 
     `references["members"]` is ordered as the spec's members; `unlabelled` is the data set that a transfer set names;
-    `checkpoint` is the state to resume from.
+    `file` is the graph to import; `checkpoint` is the state to resume from.
     """
 
     job_id: str
@@ -62,6 +62,7 @@ class Assignment(_Part):
     recipe_digest: str
     dataset: DatasetInput
     unlabelled: DatasetInput | None = None
+    file: Path | None = None
     references: dict[ReferenceRole, tuple[VersionInput, ...]] = Field(default_factory=dict)
     seed: int
     scratch: Path

@@ -3,7 +3,7 @@
 from app.domain.ensemble_specs import Parallel, Serial, Stack
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec
+from app.domain.specs import EnsembleSpec, ImportSpec, OptimizeSpec, SearchSpec, TrainSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context
@@ -11,6 +11,7 @@ from worker.ensemble.aligning import align_members
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
 from worker.ensemble.stack import fuse_stack
+from worker.importing import import_graph
 from worker.leaks import judge_permuted, refuse_shared_rows, rejection, with_permuted_labels
 from worker.learning import Single, engine_of, learn, plain_lesson, plan_stage, single_product, trained_codec
 from worker.optimize.dispatch import optimize_with
@@ -47,6 +48,8 @@ def run_once(assignment: Assignment, context: Context, data: Data) -> list[Produ
             return _fuse(spec, assignment, context, data)
         case SearchSpec() as spec:
             return search(spec, assignment, context, data)
+        case ImportSpec() as spec:
+            return [import_graph(spec, assignment, context, data)]
 
 
 def train(spec: TrainSpec, assignment: Assignment, context: Context, data: Data) -> Product:

@@ -21,7 +21,7 @@ from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobErro
 from app.domain.job_errors import BrokenProductError
 from app.domain.models import TRAIN_SPEC, VersionManifest
 from app.domain.optimize_specs import Distill
-from app.domain.specs import JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
+from app.domain.specs import ImportSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
 from app.domain.transfer import unlabelled_of
 from app.logging import get_logger
 from app.settings import Settings
@@ -83,6 +83,7 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
         recipe_digest=job.recipe_digest,
         dataset=_dataset_input(sources.dataset, sources.manifest, store),
         unlabelled=_dataset_input(*sources.unlabelled, store) if sources.unlabelled else None,
+        file=store.fetch(spec.file.sha256) if isinstance(spec, ImportSpec) else None,
         references={
             role: tuple(_version_input(source, store) for source in found) for role, found in sources.references.items()
         },
@@ -138,7 +139,7 @@ def _references(session: Session, spec: JobSpec, job: ClaimedJob) -> dict[Refere
 def _rows_by_role(
     session: Session, spec: JobSpec, made: dict[int, VersionRow]
 ) -> dict[ReferenceRole, list[VersionRow]]:
-    if isinstance(spec, TrainSpec | SearchSpec):
+    if isinstance(spec, TrainSpec | SearchSpec | ImportSpec):
         return {}
     if isinstance(spec, OptimizeSpec):
         if isinstance(spec.method, Distill):

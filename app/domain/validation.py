@@ -20,7 +20,16 @@ from app.domain.optimize_specs import Chain, Distill
 from app.domain.pointing import pointing_at
 from app.domain.presets import Architecture, build_network
 from app.domain.search import check_space
-from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
+from app.domain.specs import (
+    EnsembleSpec,
+    ImportSpec,
+    JobSpec,
+    OptimizeSpec,
+    SearchSpec,
+    TrainSpec,
+    job_spec_adapter,
+    posted_spec_adapter,
+)
 from app.domain.training_specs import TrainingSpec, check_training
 from app.domain.transfer import check_same_rows, check_transfer, distillations, unlabelled_of
 
@@ -89,15 +98,23 @@ class _Described(NamedTuple):
 def parse_job_spec(body: bytes | str) -> JobSpec:
     """Read a job spec from JSON; raise the InvalidInputError that names each wrong field."""
     try:
-        return job_spec_adapter.validate_json(body)
+        return posted_spec_adapter.validate_json(body)
     except ValidationError as invalid:
+        _refuse_import(invalid)
         raise explain_validation(invalid.errors(include_url=False), job_spec_schema()) from None
+
+
+def _refuse_import(invalid: ValidationError) -> None:
+    if any(item.get("ctx", {}).get("tag") == "import" for item in invalid.errors(include_url=False)):
+        field = FieldError("/kind", "An import starts from a file.", errors.UnknownComponentError.slug)
+        hint = "POST /v1/models takes the file, and makes the job."
+        raise errors.UnknownComponentError(field.detail, hint=hint, errors=[field])
 
 
 @cache
 def job_spec_schema() -> Mapping[str, Any]:
-    """Return the JSON Schema of a job spec."""
-    return job_spec_adapter.json_schema()
+    """Return the JSON Schema of a job spec that may be posted."""
+    return posted_spec_adapter.json_schema()
 
 
 def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> CheckedSpec:
@@ -108,6 +125,7 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     schema = manifest.dataset_schema
     _check_labelled(spec.dataset, schema)
     _check_own_name(spec)
+    _check_classes(spec, schema)
     known = {pointer: _check_reference(spec, pointer, text, schema, catalogue) for pointer, text in references(spec)}
     for pointer, training in _trainings(spec):
         check_training(training, schema, pointer=pointer)
@@ -185,6 +203,12 @@ def _check_own_name(spec: JobSpec) -> None:
             check_name(f"{spec.name}-m{len(spec.method.members)}")
 
 
+def _check_classes(spec: JobSpec, schema: DatasetSchema) -> None:
+    if isinstance(spec, ImportSpec) and spec.classes is not None:
+        with pointing_at("/classes"):
+            class_order(spec.classes, schema.classes, whose="`classes`")
+
+
 def _check_reference(
     spec: JobSpec, pointer: str, text: str, schema: DatasetSchema, catalogue: Catalogue
 ) -> KnownVersion:
@@ -208,6 +232,11 @@ def _check_kind(spec: JobSpec, known: KnownVersion) -> None:
         raise errors.InvalidEnsembleError(
             f"{known.name!r} is an ensemble; stacking trains its members again for every fold.",
             hint="Name single models, or fuse with `parallel`.",
+        )
+    if known.manifest.method == "import" and retrains:
+        raise errors.InvalidEnsembleError(
+            f"{known.name!r} was imported: stacking trains its members again for every fold, and a file cannot be.",
+            hint="Name models that Leanfuse trained, or fuse with `parallel`.",
         )
 
 
@@ -237,13 +266,13 @@ def _source(known: Mapping[str, KnownVersion], catalogue: Catalogue) -> Source |
     return None
 
 
-def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Described]:
+def _described(spec: TrainSpec | EnsembleSpec | SearchSpec | ImportSpec) -> Iterator[_Described]:
     """Yield every network that is trained as the spec describes it."""
     if isinstance(spec, TrainSpec):
         yield _Described("/architecture", spec.architecture, spec.training, times=2 if spec.leak_check else 1)
     elif isinstance(spec, SearchSpec):
         yield _Described("/architecture", spec.architecture, spec.training, times=spec.trials)
-    else:
+    elif isinstance(spec, EnsembleSpec):
         members: Sequence[Member] = spec.method.members
         for index, member in enumerate(members):
             if isinstance(member, NewMember):

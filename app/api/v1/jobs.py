@@ -87,12 +87,12 @@ def create_job(
     with wired.sessions.begin() as session:
         kept = idempotency.claim_key(session, key, request_sha256) if key else None
         if kept is not None:
-            return _accepted(kept.body, replayed=True)
-        document = _dump(submission.submit(session, _check(wired, session, spec)))
+            return accepted(kept.body, replayed=True)
+        document = dump_job(submission.submit(session, _check(wired, session, spec)))
         if key:
             idempotency.keep_answer(session, key, Answer(202, document))
     wired.hinter.hint(document["id"])
-    return _accepted(document)
+    return accepted(document)
 
 
 def _check(wired: Services, session: Session, spec: JobSpec) -> CheckedSpec:
@@ -108,12 +108,14 @@ def _validated(wired: Services, spec: JobSpec) -> Response:
     return JSONResponse(answer.model_dump(mode="json"))
 
 
-def _dump(row: jobs.JobRow) -> dict[str, Any]:
+def dump_job(row: jobs.JobRow) -> dict[str, Any]:
+    """Return the JSON of a job."""
     document: dict[str, Any] = _job_adapter.dump_python(job_out(row), mode="json")
     return document
 
 
-def _accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
+def accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
+    """Answer 202 with a job, and where to follow it."""
     headers = {"Location": f"/v1/jobs/{document['id']}", "Retry-After": _RETRY_AFTER_SECONDS}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -126,7 +128,7 @@ def list_jobs(
     wired: Wired,
     page: Pages,
     state: Annotated[State | None, Query()] = None,
-    kind: Annotated[Literal["train", "optimize", "ensemble", "search"] | None, Query()] = None,
+    kind: Annotated[Literal["train", "optimize", "ensemble", "search", "import"] | None, Query()] = None,
     name: Annotated[str | None, Query(max_length=63, description="The model that the job registers under.")] = None,
     parent_id: Annotated[UUID | None, Query(description="List the members' jobs of this ensemble's job.")] = None,
     children: Annotated[bool, Query(description="List members' jobs too.")] = False,
@@ -216,6 +218,6 @@ def retry_job(wired: Wired, job_id: UUID) -> Response:
                 f"The job is {job.state}.", hint="Only a failed or cancelled job can be retried."
             )
         spec = job_spec_adapter.validate_python(job.spec, strict=False)
-        document = _dump(submission.submit(session, _check(wired, session, spec)))
+        document = dump_job(submission.submit(session, _check(wired, session, spec)))
     wired.hinter.hint(document["id"])
-    return _accepted(document)
+    return accepted(document)
