@@ -23,7 +23,9 @@ def own_classes(model: onnx.ModelProto, classes: Sequence[str]) -> list[str] | N
     is_text, labels = found.pop()
     if same_classes(labels, classes):
         return list(labels)
-    return _refuse(labels, classes) if is_text else None
+    if is_text:
+        _refuse(labels, classes)
+    return None
 
 
 def _labels(model: onnx.ModelProto) -> Iterator[tuple[bool, tuple[str, ...]]]:
