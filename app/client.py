@@ -284,6 +284,18 @@ class Models:
         """Return the leaderboard: `dataset`, `x` (one cost or several), `y`, `versions`, limits such as `max_bytes`."""
         return self._connection.get("/v1/compare", asked)
 
+    def import_onnx(self, path: Path, *, name: str, dataset: str, options: Mapping[str, Any] | None = None) -> Document:
+        """Upload an ONNX file and return the job that registers it; `options` are classes, output, answers, tags."""
+        with path.open("rb") as file:
+            body = json.dumps({"name": name, "dataset": dataset, **(options or {})})
+            return self._connection.request(
+                "POST",
+                self._root,
+                repeatable=False,
+                data={"options": body},
+                files={"file": (path.name, file, "application/octet-stream")},
+            )
+
     def set_alias(self, name: str, alias: str, version: int, *, force: bool = False) -> Document:
         """Point an alias at a version; raise VersionRejectedError for a rejected one, unless forced."""
         body = {"version": version, "force": True} if force else {"version": version}

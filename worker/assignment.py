@@ -62,7 +62,7 @@ class Assignment(_Part):
 
     `references["members"]` is ordered as the spec's members, without those that are `left_out`;
     `unlabelled` is the data set that a transfer set names;
-    `checkpoint` is the state to resume from.
+    `file` is the graph to import; `checkpoint` is the state to resume from.
     """
 
     job_id: str
@@ -71,6 +71,7 @@ class Assignment(_Part):
     recipe_digest: str
     dataset: DatasetInput
     unlabelled: DatasetInput | None = None
+    file: Path | None = None
     references: dict[ReferenceRole, tuple[VersionInput, ...]] = Field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     seed: int

@@ -3,16 +3,18 @@
 from app.domain.ensemble_specs import Cascade, Parallel, Serial, Snapshot, Soup, Stack
 from app.domain.network import Network
 from app.domain.presets import build_network
-from app.domain.specs import EnsembleSpec, OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec
+from app.domain.specs import EnsembleSpec, ImportSpec, OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec
 from app.serving.runtime import predict_rows
 from worker.assignment import Assignment
 from worker.context import Context
+from worker.ensemble.aligning import align_members
 from worker.ensemble.cascading import build_cascade
 from worker.ensemble.parallel import fuse_parallel
 from worker.ensemble.serial import fuse_serially
 from worker.ensemble.snapshot import fuse_snapshots
 from worker.ensemble.stack import fuse_stack
 from worker.group import train_group
+from worker.importing import import_graph
 from worker.leaks import judge_permuted, refuse_shared_rows, rejection, with_permuted_labels
 from worker.learning import Single, engine_of, learn, plain_lesson, plan_stage, single_product, trained_codec
 from worker.optimize.dispatch import optimize_with
@@ -34,6 +36,7 @@ def run(assignment: Assignment, context: Context) -> list[Product]:
     """
     data = open_data(assignment.dataset)
     refuse_shared_rows(data)
+    assignment = align_members(assignment, data)
     if assignment.spec.seeds > 1:
         return run_repeats(lambda own, inner: run_once(own, inner, data), assignment, context, data)
     return run_once(assignment, context, data)
@@ -54,6 +57,8 @@ def run_once(assignment: Assignment, context: Context, data: Data) -> list[Produ
             return train_group(spec, assignment, context, data)
         case SearchSpec() as spec:
             return search(spec, assignment, context, data)
+        case ImportSpec() as spec:
+            return [import_graph(spec, assignment, context, data)]
 
 
 def train(spec: TrainSpec, assignment: Assignment, context: Context, data: Data) -> Product:

@@ -21,7 +21,15 @@ from app.domain.errors import ArtifactCorruptedError, InvalidInputError, JobErro
 from app.domain.job_errors import BrokenProductError, DependencyFailedError
 from app.domain.models import TRAIN_SPEC, VersionManifest
 from app.domain.optimize_specs import Distill
-from app.domain.specs import OptimizeSpec, SearchSpec, TrainSpec, TrainTogetherSpec, WorkSpec, work_spec_adapter
+from app.domain.specs import (
+    ImportSpec,
+    OptimizeSpec,
+    SearchSpec,
+    TrainSpec,
+    TrainTogetherSpec,
+    WorkSpec,
+    work_spec_adapter,
+)
 from app.domain.transfer import unlabelled_of
 from app.logging import get_logger
 from app.settings import Settings
@@ -85,6 +93,7 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
         recipe_digest=job.recipe_digest,
         dataset=_dataset_input(sources.dataset, sources.manifest, store),
         unlabelled=_dataset_input(*sources.unlabelled, store) if sources.unlabelled else None,
+        file=store.fetch(spec.file.sha256) if isinstance(spec, ImportSpec) else None,
         references={
             role: tuple(_version_input(source, store) for source in found) for role, found in sources.references.items()
         },
@@ -154,7 +163,7 @@ def _references(session: Session, spec: WorkSpec, job: ClaimedJob) -> dict[Refer
 def _rows_by_role(
     session: Session, spec: WorkSpec, made: dict[int, VersionRow]
 ) -> dict[ReferenceRole, list[VersionRow]]:
-    if isinstance(spec, TrainSpec | TrainTogetherSpec | SearchSpec):
+    if isinstance(spec, TrainSpec | TrainTogetherSpec | SearchSpec | ImportSpec):
         return {}
     if isinstance(spec, OptimizeSpec):
         if isinstance(spec.method, Distill):

@@ -84,7 +84,7 @@ class Gate:
             await self._refuse(_as_problem(unexpected), scope, receive, answer)
 
     def _limit(self, scope: Scope) -> int:
-        uploads = scope["method"] == "POST" and scope["path"] == "/v1/datasets"
+        uploads = scope["method"] == "POST" and scope["path"] in {"/v1/datasets", "/v1/models"}
         return self._most_upload_bytes if uploads else self._most_body_bytes
 
     def _refusal(self, headers: Headers, limit: int) -> LeanfuseError | None:

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from app.api.problems import Problem
-from app.domain.specs import job_spec_adapter
+from app.domain.specs import posted_spec_adapter
 
 DESCRIPTION = """
 **Lean models, fused.** POST a job that makes a model smaller and faster, or fuses several into a more accurate one;
@@ -33,7 +33,7 @@ TAGS = [
     },
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
-_BODIES: Mapping[str, TypeAdapter[Any]] = {"JobSpec": job_spec_adapter}
+_BODIES: Mapping[str, TypeAdapter[Any]] = {"JobSpec": posted_spec_adapter}
 
 
 def json_body(schema: str | Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.imports import import_model
 from app.cli.options import DEFAULT_URL, Json, Url, connect
 
 commands = typer.Typer(help="Look at registered models.", no_args_is_help=True)
+commands.command("import")(import_model)
 Reference = Annotated[str, typer.Argument(help="name, name/3 (a version) or name@champion (an alias).")]
 COLUMNS = ("model", "version>", "kind", "accuracy % [95 %]", "parameters>", "file>", "ms, batch 1>", "aliases", "state")
 COMPARED = ("model", "method", "accuracy % [95 %]", "ms, batch 1>", "file>", "gzip>", "parameters>", "front", "like")

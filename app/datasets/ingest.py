@@ -65,7 +65,7 @@ def ingest(
         request = _make_request(source, options, folder, limits)
         answer = _run_jail(request, folder)
         if answer.error is not None:
-            raise _revive(answer.error)
+            raise revive(answer.error)
         return _keep(answer, request.output, store)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,20 +99,24 @@ def _check_report_file(options: IngestOptions) -> None:
 
 
 def _run_jail(request: Request, folder: Path) -> Answer:
-    request_path, answer_path = folder / "request.json", folder / "answer.json"
     # Unset options stay away, so that the child can tell what was asked for; limits are all there.
     asked = request.model_dump(mode="json", exclude_unset=True) | {"limits": request.limits.model_dump()}
-    request_path.write_bytes(canonical_json(asked))
-    command = [
-        sys.executable,
-        "-B",
-        "-X",
-        "utf8",
-        "-m",
-        "app.datasets.jail",
-        str(request_path),
-        str(answer_path),
-    ]
+    text = run_jailed("app.datasets.jail", folder, canonical_json(asked), request.limits)
+    try:
+        return Answer.model_validate_json(text)
+    except ValidationError:
+        raise _failed("the reader gave no proper answer") from None
+
+
+def run_jailed(module: str, folder: Path, asked: bytes, limits: Limits) -> bytes:
+    """Have a module read what was uploaded in a process of its own; return the answer that it left.
+
+    The module is run as `python -m MODULE REQUEST ANSWER`, both files in `folder`. Raise UnreadableFileError when it
+    dies, takes too long or leaves no answer.
+    """
+    request_path, answer_path = folder / "request.json", folder / "answer.json"
+    request_path.write_bytes(asked)
+    command = [sys.executable, "-B", "-X", "utf8", "-m", module, str(request_path), str(answer_path)]
     process = subprocess.Popen(
         command,
         cwd=HOME,
@@ -124,14 +128,14 @@ def _run_jail(request: Request, folder: Path) -> Answer:
         start_new_session=True,
     )
     try:
-        code = process.wait(request.limits.wall_seconds)
+        code = process.wait(limits.wall_seconds)
     except subprocess.TimeoutExpired:
-        raise _failed(f"it took longer than {request.limits.wall_seconds:g} s") from None
+        raise _failed(f"it took longer than {limits.wall_seconds:g} s") from None
     finally:
         _end(process)
     if code:
-        raise _failed(_why(code, request.limits))
-    return _read_answer(answer_path, request.limits)
+        raise _failed(_why(code, limits))
+    return _read_answer(answer_path, limits)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -155,20 +159,21 @@ def _failed(why: str) -> UnreadableFileError:
     )
 
 
-def _read_answer(path: Path, limits: Limits) -> Answer:
+def _read_answer(path: Path, limits: Limits) -> bytes:
     """Read what the child left; it is as little to be trusted as the file that the child read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as handle:
             text = handle.read(limits.answer_bytes + 1)
         if len(text) <= limits.answer_bytes:
-            return Answer.model_validate_json(text)
-    except (OSError, ValidationError):
+            return text
+    except OSError:
         pass
     raise _failed("the reader gave no proper answer")
 
 
-def _revive(answer: ErrorAnswer) -> LeanfuseError:
+def revive(answer: ErrorAnswer) -> LeanfuseError:
+    """Return the error that a child answered with."""
     kinds = {kind.slug: kind for kind in all_errors()}
     kind = kinds.get(answer.slug, UnreadableFileError)
     return kind(answer.detail, hint=answer.hint, errors=[FieldError(*error) for error in answer.errors])

@@ -94,9 +94,9 @@ def _answer(text: str) -> "Answer":
 
 
 def _carry(error: "LeanfuseError") -> "Answer":
-    from app.datasets.messages import Answer, ErrorAnswer
+    from app.datasets.messages import Answer, carried
 
-    return Answer(error=ErrorAnswer(slug=error.slug, detail=error.detail, hint=error.hint, errors=error.errors))
+    return Answer(error=carried(error))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from app.datasets.options import Builtin, IngestOptions, Limits
 from app.datasets.sniff import FileFormat
 from app.domain.datasets import DatasetSchema, Statistics
+from app.domain.errors import LeanfuseError
 
 
 class Request(BaseModel):
@@ -31,6 +32,11 @@ class ErrorAnswer(BaseModel):
     detail: str
     hint: str = ""
     errors: tuple[tuple[str, str, str], ...] = ()
+
+
+def carried(error: LeanfuseError) -> ErrorAnswer:
+    """Return an error as the parent is told it."""
+    return ErrorAnswer(slug=error.slug, detail=error.detail, hint=error.hint, errors=error.errors)
 
 
 class Answer(BaseModel):

@@ -28,6 +28,7 @@ LeanfuseError
   |    |    +- NonFiniteValuesError
   |    |    +- InvalidCsvError
   |    |    +- InvalidWavError
+  |    +- InvalidModelError, UnsafeModelError    an uploaded graph (in import_errors.py)
   |    +- IdempotencyKeyReusedError
   |    +- ReadOnlyFieldError
   |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
@@ -42,6 +43,7 @@ LeanfuseError
   +- MethodNotAllowedError (405)
   +- UnsupportedMediaTypeError (415)
   |    +- UnsupportedWavEncodingError
+  |    +- UnsupportedModelFormatError
   +- PayloadTooLargeError (413)
   |    +- DecompressionBombError
   |    +- ImageTooLargeError

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, TypeAdapter, model_validator
 
-from app.domain.datasets import Value
+from app.domain.datasets import FileRef, Value
 from app.domain.ensemble_specs import EnsembleMethod
 from app.domain.names import Name
 from app.domain.optimize_specs import DistillStep, OptimizeMethod
@@ -163,10 +163,34 @@ class SearchSpec(BaseSpec):
     trials: Annotated[int, Field(ge=1, le=1000)] = 20
 
 
-JobSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec, Field(discriminator="kind")]
+class GraphOptions(Value):
+    """Say what a foreign graph answers, where the graph itself does not."""
+
+    classes: Annotated[list[TagText], Field(min_length=2, max_length=1000)] | None = Field(
+        None, description="The data set's classes in the order in which the graph answers them. Default: as they are."
+    )
+    output: TagText | None = Field(None, description="The output that is taken. Default: the only one that fits.")
+    answers: Literal["probabilities", "logits"] | None = Field(
+        None, description="What that output holds. Default: what it is called or made by, else what its rows look like."
+    )
+
+
+class ImportSpec(BaseSpec, GraphOptions):
+    """Register a stored ONNX graph. `POST /v1/models` makes such jobs, of uploads that it has looked through."""
+
+    kind: Literal["import"]
+    file: FileRef
+
+
+# What may be posted as a job, and what a stored job may be.
+PostedSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec, Field(discriminator="kind")]
+posted_spec_adapter: TypeAdapter[PostedSpec] = TypeAdapter(PostedSpec)
+JobSpec: TypeAlias = Annotated[
+    TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | ImportSpec, Field(discriminator="kind")
+]
 # What workers do: also the jobs that the service makes of an ensemble.
 WorkSpec: TypeAlias = Annotated[
-    TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | TrainTogetherSpec, Field(discriminator="kind")
+    TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | ImportSpec | TrainTogetherSpec, Field(discriminator="kind")
 ]
 work_spec_adapter: TypeAdapter[WorkSpec] = TypeAdapter(WorkSpec)
 job_spec_adapter: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain import errors
+from app.domain.alignment import class_order
 from app.domain.applicable import Planned, Source, check_applicable, check_seeds
 from app.domain.datasets import DatasetManifest, DatasetSchema
 from app.domain.ensemble_checks import check_fusion
@@ -33,7 +34,16 @@ from app.domain.presets import Architecture, build_network
 from app.domain.search import check_space
 from app.domain.snapshots import check_cycles
 from app.domain.soup import ANCESTOR, check_soup
-from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, SearchSpec, TrainSpec, job_spec_adapter
+from app.domain.specs import (
+    EnsembleSpec,
+    ImportSpec,
+    JobSpec,
+    OptimizeSpec,
+    SearchSpec,
+    TrainSpec,
+    job_spec_adapter,
+    posted_spec_adapter,
+)
 from app.domain.then import check_then, student_name
 from app.domain.training_specs import TrainingSpec, check_training
 from app.domain.transfer import check_same_rows, check_transfer, distillations, unlabelled_of
@@ -103,15 +113,23 @@ class _Described(NamedTuple):
 def parse_job_spec(body: bytes | str) -> JobSpec:
     """Read a job spec from JSON; raise the InvalidInputError that names each wrong field."""
     try:
-        return job_spec_adapter.validate_json(body)
+        return posted_spec_adapter.validate_json(body)
     except ValidationError as invalid:
+        _refuse_import(invalid)
         raise explain_validation(invalid.errors(include_url=False), job_spec_schema()) from None
+
+
+def _refuse_import(invalid: ValidationError) -> None:
+    if any(item.get("ctx", {}).get("tag") == "import" for item in invalid.errors(include_url=False)):
+        field = FieldError("/kind", "An import starts from a file.", errors.UnknownComponentError.slug)
+        hint = "POST /v1/models takes the file, and makes the job."
+        raise errors.UnknownComponentError(field.detail, hint=hint, errors=[field])
 
 
 @cache
 def job_spec_schema() -> Mapping[str, Any]:
-    """Return the JSON Schema of a job spec."""
-    return job_spec_adapter.json_schema()
+    """Return the JSON Schema of a job spec that may be posted."""
+    return posted_spec_adapter.json_schema()
 
 
 def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> CheckedSpec:
@@ -122,6 +140,7 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     schema = manifest.dataset_schema
     _check_labelled(spec.dataset, schema)
     _check_own_name(spec)
+    _check_classes(spec, schema)
     known = {pointer: _check_reference(spec, pointer, text, schema, catalogue) for pointer, text in references(spec)}
     for pointer, training in _trainings(spec):
         check_training(training, schema, pointer=pointer)
@@ -207,6 +226,12 @@ def _check_least(spec: EnsembleSpec) -> None:
             )
 
 
+def _check_classes(spec: JobSpec, schema: DatasetSchema) -> None:
+    if isinstance(spec, ImportSpec) and spec.classes is not None:
+        with pointing_at("/classes"):
+            class_order(spec.classes, schema.classes, whose="`classes`")
+
+
 def _check_reference(
     spec: JobSpec, pointer: str, text: str, schema: DatasetSchema, catalogue: Catalogue
 ) -> KnownVersion:
@@ -220,7 +245,7 @@ def _check_reference(
         if known.state not in ("ready", "deprecated", "rejected"):
             raise errors.ModelNotReadyError(f"{text!r} is {known.state}.", hint="Name another version.")
         _check_kind(spec, known)
-        _check_fit(known, schema)
+        _check_fit(known, schema, any_order=isinstance(spec, EnsembleSpec))
         return known
 
 
@@ -231,10 +256,19 @@ def _check_kind(spec: JobSpec, known: KnownVersion) -> None:
             f"{known.name!r} is an ensemble; stacking trains its members again for every fold.",
             hint="Name single models, or fuse with `parallel`.",
         )
+    if known.manifest.method == "import" and retrains:
+        raise errors.InvalidEnsembleError(
+            f"{known.name!r} was imported: stacking trains its members again for every fold, and a file cannot be.",
+            hint="Name models that Leanfuse trained, or fuse with `parallel`.",
+        )
 
 
-def _check_fit(known: KnownVersion, schema: DatasetSchema) -> None:
+def _check_fit(known: KnownVersion, schema: DatasetSchema, *, any_order: bool) -> None:
+    """Raise ShapeMismatchError when a version does not fit the data set; `any_order` lets labels match by name."""
     manifest = known.manifest
+    if any_order and (manifest.input.shape, manifest.task) == (schema.shape, schema.task):
+        class_order(manifest.classes, schema.classes, whose=f"{known.name}/{known.version}")
+        return
     answers = _answers(manifest.task, manifest.classes)
     has = f"{known.name}/{known.version} takes {list(manifest.input.shape)} for {answers}"
     needs = f"the data set has {list(schema.shape)} for {_answers(schema.task, schema.classes)}"
@@ -270,12 +304,14 @@ def _check_soup(
     return check_soup(spec, method, sources, find)
 
 
-def _described(spec: TrainSpec | EnsembleSpec | SearchSpec) -> Iterator[_Described]:
+def _described(spec: TrainSpec | EnsembleSpec | SearchSpec | ImportSpec) -> Iterator[_Described]:
     """Yield every network that is trained as the spec describes it."""
     if isinstance(spec, TrainSpec):
         yield _Described("/architecture", spec.architecture, spec.training, times=2 if spec.leak_check else 1)
     elif isinstance(spec, SearchSpec):
         yield _Described("/architecture", spec.architecture, spec.training, times=spec.trials)
+    elif isinstance(spec, ImportSpec):
+        return
     elif isinstance(spec.method, Snapshot):
         check_cycles(spec.training)
         yield _Described("/method/architecture", spec.method.architecture, spec.training, times=spec.method.cycles)

@@ -48,7 +48,7 @@ def cascade_graph(members: Sequence[onnx.ModelProto], fusion: Cascade) -> onnx.M
         helper.make_tensor_value_info(first, TensorProto.FLOAT, ["batch", classes]),
         helper.make_tensor_value_info(ANSWERED_BY, TensorProto.FLOAT, ["batch"]),
     ]
-    return graph_model(nodes, members[0].graph.input[0], outputs, store)
+    return graph_model(nodes, members, outputs, store)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def fuse(members: Sequence[onnx.ModelProto], fusion: Fusion, *, level: float | N
         nodes += set_nodes("probabilities", PREDICTION_SET, level, store.constant)
         fused.append(PREDICTION_SET)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name in [*fused, *answers]]
-    return graph_model(nodes, members[0].graph.input[0], outputs, store)
+    return graph_model(nodes, members, outputs, store)
 
 
 def _taken_output(member: onnx.ModelProto, fusion: Fusion) -> Answer:

@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 
 from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
 from app.serving.meta_nodes import INPUT
+from app.serving.opsets import merge_opsets
 
 OPSET = 20
 IR_VERSION = 10
@@ -16,14 +17,14 @@ IR_VERSION = 10
 
 def graph_model(
     nodes: Sequence[onnx.NodeProto],
-    row: onnx.ValueInfoProto,
+    members: Sequence[onnx.ModelProto],
     outputs: Sequence[onnx.ValueInfoProto],
     store: "Initializers",
 ) -> onnx.ModelProto:
     """Return the checked model of an ensemble's nodes."""
-    graph = helper.make_graph(list(nodes), "ensemble", [row], list(outputs), store.tensors)
+    graph = helper.make_graph(list(nodes), "ensemble", [members[0].graph.input[0]], list(outputs), store.tensors)
     model: onnx.ModelProto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="leanfuse"
+        graph, opset_imports=merge_opsets(members, opset=OPSET), ir_version=IR_VERSION, producer_name="leanfuse"
     )
     onnx.checker.check_model(model)
     return model
@@ -98,8 +99,6 @@ def embed(
 
     The output `raw` is named so: what is called by its name is made of it.
     """
-    if [(entry.domain, entry.version) for entry in member.opset_import] != [("", OPSET)]:
-        raise InvalidEnsembleError(f"A member is not of ONNX opset {OPSET}.", hint="Export the member again.")
     names: dict[str, str] = {member.graph.input[0].name: inputs, "": ""}
     if raw is not None:
         names[raw] = f"{prefix}raw_{raw}"

@@ -69,21 +69,28 @@ class Registry:
         self.sessions = sessions
         self.store = store
 
-    def add_dataset(self, name: str = "pets", *, shape: Sequence[int] = SHAPE, rows: int = ROWS["train"]) -> str:
+    def add_dataset(
+        self,
+        name: str = "pets",
+        *,
+        shape: Sequence[int] = SHAPE,
+        rows: int = ROWS["train"],
+        classes: tuple[str, ...] = CLASSES,
+    ) -> str:
         """Register rows of random bytes and return the id."""
         counts = ROWS | {"train": rows}
         schema = DatasetSchema(
             features="image",
             shape=tuple(shape),
             dtype="uint8",
-            classes=CLASSES,
+            classes=classes,
             rows=counts,  # type: ignore[arg-type]
         )
         generator = np.random.default_rng(0)
         files: dict[str, FileRef] = {}
         for row_set, count in counts.items():
             files[f"{row_set}_x"] = self.put_array(generator.integers(0, 255, (count, *shape), dtype=np.uint8))
-            files[f"{row_set}_y"] = self.put_array(np.arange(count, dtype=np.int64) % len(CLASSES))
+            files[f"{row_set}_y"] = self.put_array(np.arange(count, dtype=np.int64) % len(classes))
             files[f"{row_set}_hash"] = self.put_array(generator.integers(0, 255, (count, 16), dtype=np.uint8))
         statistics = Statistics(mean=(127.0,), deviation=(70.0,))
         manifest = DatasetManifest(dataset_schema=schema, files=files, statistics=statistics)

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import httpx
 import pytest
@@ -248,3 +249,21 @@ def test_not_found_errors_differ_by_what_was_not_found() -> None:
         talking_to(lambda _: problem(ModelNotFoundError)).models.get("x")
     with pytest.raises(DatasetNotFoundError):
         talking_to(lambda _: problem(DatasetNotFoundError)).jobs.submit({})
+
+
+def test_an_onnx_file_is_sent_as_a_form_with_its_options(tmp_path: Path) -> None:
+    asked = list[httpx.Request]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        request.read()
+        asked.append(request)
+        return httpx.Response(202, json={"id": "1"})
+
+    (tmp_path / "forest.onnx").write_bytes(b"graph")
+    job = talking_to(answer).models.import_onnx(
+        tmp_path / "forest.onnx", name="forest", dataset="digits", options={"classes": ["a", "b"]}
+    )
+    assert job == {"id": "1"}
+    assert (asked[0].method, asked[0].url.path) == ("POST", "/v1/models")
+    assert json.dumps({"name": "forest", "dataset": "digits", "classes": ["a", "b"]}).encode() in asked[0].content
+    assert b'filename="forest.onnx"' in asked[0].content

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skl2onnx import to_onnx
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
 
 from app.cli.stack import free_port, wait_until_ready
 
@@ -54,6 +57,21 @@ def test_lists_can_be_piped_as_json(url: str) -> None:
     assert job["result"]["name"] == "digits-mlp"
     (model,) = json.loads(leanfuse(url, "models", "ls", "--json").stdout)
     assert model["aliases"] == {"champion": 1}
+
+
+def test_a_model_of_scikit_learn_is_imported(url: str, tmp_path: Path) -> None:
+    images, labels = load_digits(return_X_y=True)
+    images = images.astype(np.float32)
+    trees = RandomForestClassifier(5, max_depth=6, random_state=0).fit(images, labels)
+    (tmp_path / "trees.onnx").write_bytes(to_onnx(trees, images[:1]).SerializeToString())
+    file, options = str(tmp_path / "trees.onnx"), ["--dataset", "digits", "-o", "alias=champion"]
+    done = leanfuse(url, "models", "import", file, "--name", "digits-trees", *options)
+    assert done.returncode == 0, done.stderr
+    assert "digits-trees/1" in done.stdout
+    assert "import" in leanfuse(url, "models", "show", "digits-trees@champion").stdout
+    (tmp_path / "trees.pkl").write_bytes(b"anything")
+    refused = leanfuse(url, "models", "import", str(tmp_path / "trees.pkl"), "--name", "pickled", *options)
+    assert (refused.returncode, "skl2onnx" in refused.stderr) == (2, True)
 
 
 def test_tables_name_what_the_other_commands_take(url: str) -> None:

@@ -16,7 +16,7 @@ from app.domain.hints import HintShapes, averaging_matrix
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.network import INPUT, Network, next_named, trace
 from app.serving.graph import INPUT as GRAPH_INPUT
-from app.serving.graph import IR_VERSION, OPSET
+from app.serving.graph_parts import IR_VERSION, OPSET
 from app.serving.runtime import Engine, load_engine
 from worker.nn.architectures import seed_of
 from worker.nn.lowering import Graph, Value, channels_last, lower

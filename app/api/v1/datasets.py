@@ -1,10 +1,6 @@
 """Data sets: add, list, look at rows."""
 
-import contextlib
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 
-from app.api.bodies import Json, check_json, check_media_type, read_json
+from app.api.bodies import Json, check_json, read_json
 from app.api.deps import Services, Wired
+from app.api.forms import copy_upload, form_options, opened_form, required_file, workspace
 from app.api.pages import Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1.schemas import DatasetList, DatasetOut, DatasetRow, DatasetRows, dataset_out
@@ -26,11 +22,9 @@ from app.db.session import reading
 from app.db.tables import Dataset
 from app.domain import errors
 from app.domain.datasets import DatasetManifest, RowSet
-from app.domain.errors import FieldError
 from app.domain.explain import explain_validation
 
 router = APIRouter(prefix="/v1", tags=["datasets"])
-_MULTIPART = re.compile(r"multipart/form-data\s*;.*", re.IGNORECASE)
 _MOST_NUMBERS = 2_000_000
 _options: TypeAdapter[IngestOptions] = TypeAdapter(IngestOptions)
 # These options are text; all others are JSON.
@@ -113,38 +107,10 @@ async def _add_builtin(request: Request, wired: Services) -> tuple[DatasetOut, b
 
 
 async def _add_upload(request: Request, wired: Services) -> tuple[DatasetOut, bool]:
-    check_media_type(request, _MULTIPART, "multipart/form-data")
-    try:
-        form = await request.form(max_files=2, max_fields=100, max_part_size=2**20)
-    except HTTPException as broken:
-        raise errors.MalformedRequestError("The form could not be read.", hint=f"{str(broken.detail)[:200]}") from None
-    try:
-        options = _read_options(_form_options(form))
-        return await run_in_threadpool(_keep_form, wired, form, options)
-    finally:
-        await form.close()
-
-
-def _form_options(form: FormData) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            continue
-        if name == "options":
-            options = check_json(value.encode())
-            given |= options if isinstance(options, dict) else {"options": options}
-        else:
-            given[name] = value if name in _TEXT_OPTIONS else _loose(value)
-    given.pop("builtin", None)
-    return given
-
-
-def _loose(text: str) -> Json:
-    """Read a form field as JSON; a client that sends plain text gets the message of the field it meant."""
-    try:
-        return check_json(text.encode())
-    except errors.MalformedJsonError:
-        return text
+    async with opened_form(request, most_files=2) as form:
+        given = form_options(form, texts=_TEXT_OPTIONS)
+        given.pop("builtin", None)
+        return await run_in_threadpool(_keep_form, wired, form, _read_options(given))
 
 
 def _read_options(given: Json) -> IngestOptions:
@@ -155,32 +121,15 @@ def _read_options(given: Json) -> IngestOptions:
 
 
 def _keep_form(wired: Services, form: FormData, options: IngestOptions) -> tuple[DatasetOut, bool]:
-    file, report = form.get("file"), form.get("report_file")
-    if not isinstance(file, UploadFile):
-        field = FieldError("/file", "Field required.", errors.InvalidRequestError.slug)
-        raise errors.InvalidRequestError("/file: Field required.", hint="Send the file as `file`.", errors=[field])
-    with _workspace(wired) as folder:
+    file, report = required_file(form), form.get("report_file")
+    with workspace(wired.settings.home) as folder:
         upload = Upload(
-            path=_copy(file, folder / "file"),
+            path=copy_upload(file, folder / "file"),
             filename=file.filename or "",
-            report_path=_copy(report, folder / "report_file") if isinstance(report, UploadFile) else None,
+            report_path=copy_upload(report, folder / "report_file") if isinstance(report, UploadFile) else None,
             report_filename=(report.filename or "") if isinstance(report, UploadFile) else "",
         )
         return _keep(wired, upload, options, {"filename": Path(upload.filename).name[:255]})
-
-
-@contextlib.contextmanager
-def _workspace(wired: Services) -> Iterator[Path]:
-    parent = wired.settings.home / "uploads"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent) as folder:
-        yield Path(folder)
-
-
-def _copy(upload: UploadFile, place: Path) -> Path:
-    with place.open("wb") as target:
-        shutil.copyfileobj(upload.file, target)
-    return place
 
 
 def _keep(

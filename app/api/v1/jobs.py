@@ -32,6 +32,7 @@ from app.domain.validation import CheckedSpec, parse_job_spec
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 _FILTERS = frozenset({"state", "kind", "name", "parent_id", "children"})
+Kind = Literal["train", "train_together", "optimize", "ensemble", "search", "import"]
 _LONGEST_WAIT_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 _RETRY_AFTER_SECONDS = "2"
@@ -87,12 +88,12 @@ def create_job(
     with wired.sessions.begin() as session:
         kept = idempotency.claim_key(session, key, request_sha256) if key else None
         if kept is not None:
-            return _accepted(kept.body, replayed=True)
-        document = _dump(submission.submit(session, _check(wired, session, spec)))
+            return accepted(kept.body, replayed=True)
+        document = dump_job(submission.submit(session, _check(wired, session, spec)))
         if key:
             idempotency.keep_answer(session, key, Answer(202, document))
     wired.hinter.hint(document["id"])
-    return _accepted(document)
+    return accepted(document)
 
 
 def _check(wired: Services, session: Session, spec: JobSpec) -> CheckedSpec:
@@ -108,12 +109,14 @@ def _validated(wired: Services, spec: JobSpec) -> Response:
     return JSONResponse(answer.model_dump(mode="json"))
 
 
-def _dump(row: jobs.JobRow) -> dict[str, Any]:
+def dump_job(row: jobs.JobRow) -> dict[str, Any]:
+    """Return the JSON of a job."""
     document: dict[str, Any] = _job_adapter.dump_python(job_out(row), mode="json")
     return document
 
 
-def _accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
+def accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
+    """Answer 202 with a job, and where to follow it."""
     headers = {"Location": f"/v1/jobs/{document['id']}", "Retry-After": _RETRY_AFTER_SECONDS}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -126,7 +129,9 @@ def list_jobs(
     wired: Wired,
     page: Pages,
     state: Annotated[State | None, Query()] = None,
-    kind: Annotated[Literal["train", "train_together", "optimize", "ensemble", "search"] | None, Query()] = None,
+    kind: Annotated[
+        Literal["train", "train_together", "optimize", "ensemble", "search", "import"] | None, Query()
+    ] = None,
     name: Annotated[str | None, Query(max_length=63, description="The model that the job registers under.")] = None,
     parent_id: Annotated[UUID | None, Query(description="List the members' jobs of this ensemble's job.")] = None,
     children: Annotated[bool, Query(description="List members' jobs too.")] = False,
@@ -220,6 +225,6 @@ def retry_job(wired: Wired, job_id: UUID) -> Response:
                 "The job trains members of an ensemble.", hint=f"Retry the ensemble's job, {job.parent_id}."
             )
         spec = job_spec_adapter.validate_python(job.spec, strict=False)
-        document = _dump(submission.submit(session, _check(wired, session, spec)))
+        document = dump_job(submission.submit(session, _check(wired, session, spec)))
     wired.hinter.hint(document["id"])
-    return _accepted(document)
+    return accepted(document)

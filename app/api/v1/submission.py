@@ -13,6 +13,7 @@ from app.db.jobs import Child, JobRow, NewJob
 from app.db.tables import Dataset
 from app.domain.datasets import DatasetManifest, digest_of
 from app.domain.errors import ModelNotFoundError
+from app.domain.flatten import InnerMember, flatten
 from app.domain.jobs import RECIPE_PROTOCOL
 from app.domain.member_jobs import MemberJob, count_of, group_members, member_spec, new_members
 from app.domain.models import Link, recipe_digest
@@ -71,6 +72,20 @@ class SqlCatalogue:
             return None
         return Network.model_validate_json(self._store.fetch(file.sha256).read_bytes())
 
+    def inner_members(self, reference: Reference) -> Sequence[InnerMember]:
+        """Return the members of a version that is a parallel ensemble, for any other none."""
+        manifest = registry.resolve(self._session, reference).manifest
+        links = [link for link in manifest.links if link.role == "member"] if manifest.method == "parallel" else []
+        found = registry.versions_by_id(self._session, [link.version_id for link in links])
+        if any(row.state not in registry.KNOWN_STATES for row in found.values()):
+            return []
+        total = sum(link.weight or 0.0 for link in links)
+        return [
+            InnerMember(f"{row.name}/{row.version}", (link.weight or 0.0) / total)
+            for link in sorted(links, key=lambda link: link.position)
+            for row in [found[link.version_id]]
+        ]
+
     def weights(self, known: KnownVersion) -> Mapping[str, NDArray[Any]] | None:
         """Return a version's weights, or None where it has none or more than are looked at before a job is accepted."""
         file = known.manifest.files.get(WEIGHTS)
@@ -87,7 +102,7 @@ def check(session: Session, spec: JobSpec, *, store: Store, limits: Limits) -> C
     checked = check_spec(spec, catalogue, limits=sizes)
     if isinstance(checked.spec, OptimizeSpec):
         _check_ranks(checked.spec.method, catalogue)
-    return checked
+    return checked._replace(spec=flatten(checked.spec, catalogue))
 
 
 def _check_ranks(method: OptimizeMethod, catalogue: SqlCatalogue) -> None:

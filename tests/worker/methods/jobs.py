@@ -96,7 +96,9 @@ class Workshop:
     made: dict[str, VersionInput] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
-    def assignment(self, spec: Mapping[str, Any], *, resume: Path | None = None, **references: Any) -> Assignment:
+    def assignment(
+        self, spec: Mapping[str, Any], *, resume: Path | None = None, file: Path | None = None, **references: Any
+    ) -> Assignment:
         """Return an assignment whose references are versions by name."""
         self.count += 1
         directory = self.root / f"job-{self.count}"
@@ -109,6 +111,7 @@ class Workshop:
             spec=job_spec_adapter.validate_python(body),
             recipe_digest=hashlib.sha256(orjson.dumps(body, default=str)).hexdigest(),
             dataset=self.dataset,
+            file=file,
             references={role: tuple(found) for role, found in references.items()},
             seed=body.get("seed", 0),
             scratch=directory / "scratch",
@@ -122,12 +125,13 @@ class Workshop:
         spec: Mapping[str, Any],
         *,
         resume: Path | None = None,
+        file: Path | None = None,
         stop_after: int | None = None,
         reason: StopReason = "drain",
         **references: Any,
     ) -> "Job":
         """Run a job to its end; raise Stopped when it was asked to stop."""
-        assignment = self.assignment(spec, resume=resume, **references)
+        assignment = self.assignment(spec, resume=resume, file=file, **references)
         reporter = FakeReporter(assignment.scratch.parent / "checkpoints", stop_after=stop_after, reason=reason)
         job = Job(assignment, reporter)
         self.last = job
