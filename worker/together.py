@@ -58,7 +58,7 @@ def _fastest(lessons: Sequence[Lesson], reporter: Reporter) -> int:
 
 
 def _seconds_each(lessons: Sequence[Lesson], size: int) -> float:
-    """Return the seconds that an update takes for each of so many networks; a single one is stacked as well."""
+    """Return the seconds that an update takes for each of so many networks."""
     chosen = lessons[:size]
     return seconds_per_update(_task(lessons[0]), [_pupil(lesson) for lesson in chosen], updates=MEASURED_UPDATES) / size
 

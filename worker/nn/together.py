@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from app.domain.network import Network
 from app.domain.training_specs import TrainingSpec
 from worker.context import Reporter, Stopped
+from worker.nn import training
+from worker.nn.architectures import build_model
 from worker.nn.data import Array, Chunk, Feed, Plan, Rows, balanced
 from worker.nn.epochs import keep_the_best, refuse_divergence
 from worker.nn.objectives import Objective
@@ -79,13 +81,15 @@ def fit_together(
 
 
 def seconds_per_update(task: Task, pupils: Sequence[Pupil], *, updates: int) -> float:
-    """Measure an update of all members together, compilation apart; nothing is kept."""
+    """Measure an update of all members together, or of a single one as `fit` does it; nothing is kept."""
+    if len(pupils) == 1:
+        (pupil,) = pupils
+        model = build_model(task.network, pupil.start, seed=pupil.seed)
+        return training.seconds_per_update(
+            model, pupil.rows, objective=task.objective, training=task.training, seed=pupil.seed, updates=updates
+        )
     make_deterministic(0)
-    course = _Course(task, pupils, None)
-    course.learn(0, 1)
-    began = perf_counter()
-    done = course.learn(1, updates)
-    return (perf_counter() - began) / done
+    return training.best_seconds(_Course(task, pupils, None).learn, updates)
 
 
 class _Course:
@@ -93,18 +97,18 @@ class _Course:
 
     def __init__(self, task: Task, pupils: Sequence[Pupil], reporter: Reporter | None) -> None:
         self._task, self._pupils, self._reporter = task, pupils, reporter
-        training, members = task.training, len(pupils)
+        wanted, members = task.training, len(pupils)
         self._rows, self._selection_weights = _weighed(task, pupils)
         count = pupils[0].rows.count
-        self._plans = [Plan(count, training.batch_size, training.epochs, pupil.seed) for pupil in pupils]
+        self._plans = [Plan(count, wanted.batch_size, wanted.epochs, pupil.seed) for pupil in pupils]
         self._plan = self._plans[0]
         self._feeds = [
-            Feed(rows, plan, training.augmentation) for rows, plan in zip(self._rows, self._plans, strict=True)
+            Feed(rows, plan, wanted.augmentation) for rows, plan in zip(self._rows, self._plans, strict=True)
         ]
         self._model = StackedModel(task.network, [pupil.start for pupil in pupils], [pupil.seed for pupil in pupils])
-        self._optimizer = make_optimizer(training, steps=self._plan.steps, steps_per_epoch=self._plan.steps_per_epoch)
+        self._optimizer = make_optimizer(wanted, steps=self._plan.steps, steps_per_epoch=self._plan.steps_per_epoch)
         self._optimizer.build(self._model.trainable_variables)
-        self._averages = Averages(self._model, training.averaging) if training.averaging else None
+        self._averages = Averages(self._model, wanted.averaging) if wanted.averaging else None
         from worker.nn.together_steps import TogetherSteps
 
         self._steps = TogetherSteps(self._model, self._optimizer, task.objective, self._averages)

@@ -1,6 +1,6 @@
 """Train a network: one stream of batches that can stop between any of them and go on, to the same bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -53,6 +53,39 @@ def fit(
             course.take(chunk)
     course.hand_over_weights()
     return course.state.history
+
+
+def seconds_per_update(
+    model: keras.Model, rows: Rows, *, objective: Objective, training: TrainingSpec, seed: int, updates: int
+) -> float:
+    """Measure an update as `fit` does it, compilation apart: the best of three times so many. The model moves."""
+    make_deterministic(seed)
+    plan = Plan(rows.count, training.batch_size, training.epochs, seed)
+    feed = Feed(rows, plan, training.augmentation)
+    optimizer = make_optimizer(training, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch)
+    optimizer.build(model.trainable_variables)
+    steps = _make_steps(model, optimizer, objective, training, None)
+
+    def learn(step: int, most_steps: int) -> int:
+        chunk = feed.chunk(step, most_steps)
+        steps.run(chunk, np.zeros(2))
+        return chunk.steps
+
+    return best_seconds(learn, updates)
+
+
+def best_seconds(learn: Callable[[int, int], int], updates: int) -> float:
+    """Return the least seconds per update of three runs, after one that compiles; what else runs only adds to them.
+
+    `learn` learns from up to so many batches from a step on, and returns how many they were.
+    """
+    learn(0, 1)
+    seconds = []
+    for _ in range(3):
+        began = perf_counter()
+        done = learn(1, updates)
+        seconds.append((perf_counter() - began) / done)
+    return min(seconds)
 
 
 def make_deterministic(seed: int) -> None:
