@@ -142,4 +142,14 @@ JOB_SPECS: dict[str, Any] = {
         "method": {"method": "snapshot", "architecture": {"type": "cnn"}, "cycles": 5},
         "training": {"epochs": 8, "optimizer": {"type": "sgd", "learning_rate": 0.1}},
     },
+    "cascade": {
+        "kind": "ensemble",
+        "name": "digits-cascade",
+        "dataset": "digits",
+        "method": {
+            "method": "cascade",
+            "max_loss": 0.2,
+            "members": [{"model": "digits-mlp@champion"}, {"architecture": {"type": "resnet"}}],
+        },
+    },
 }
