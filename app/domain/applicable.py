@@ -227,6 +227,12 @@ def _check_float(source: Source) -> None:
     if made_by == "quantize" or (made_by == "chain" and source.network is None):
         with pointing_at(_PARENT):
             raise _without_float(source)
+    if made_by == "cascade":
+        with pointing_at(_PARENT):
+            raise MethodNotApplicableError(
+                f"{source.reference} is a cascade, whose thresholds belong to its members as they are.",
+                hint="Quantize the members, and make a cascade of them.",
+            )
 
 
 def layers_of(source: Source) -> Network:

@@ -8,7 +8,6 @@ from app.domain.fusion import (
     Floats,
     Labels,
     Weights,
-    fit_logit_weight,
     negative_log_likelihood,
     softmax,
 )
@@ -39,17 +38,35 @@ def _logs(probabilities: Floats) -> Floats:
 def fit_temperature(probabilities: Floats, labels: Labels, *, row_weights: Weights = None) -> float:
     """Return the temperature T > 0 with which probabilities (rows, classes) give the labels the least mean -log p.
 
-    The loss is convex in 1/T. On the very rows it is never above that of T = 1, which is returned when nothing is
-    better.
+    The labels of n rows count as right with (n + 1) / (n + 2) (Platt 1999): else rows that are all right would make
+    every answer certain. The loss is convex in 1/T, so its slope changes sign once. What does not lower the plain loss
+    of the rows is not worth another temperature than 1.
     """
-    logs = _logs(probabilities)
-    inverse = fit_logit_weight(np.zeros_like(logs), logs, labels, largest=LARGEST_TEMPERATURE, row_weights=row_weights)
-    temperature = 1 / max(inverse, 1 / LARGEST_TEMPERATURE)
+    logs, wanted = _logs(probabilities), _softened(labels, probabilities.shape[-1])
+
+    def slope(inverse: float) -> float:
+        """Return the derivative of the mean loss of softmax(inverse * log p)."""
+        expected = softmax(inverse * logs)
+        return float(np.average(((expected - wanted) * logs).sum(axis=-1), weights=row_weights))
+
+    low, high = 1 / LARGEST_TEMPERATURE, LARGEST_TEMPERATURE
+    for _ in range(50):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    temperature = float(1 / np.sqrt(low * high))
     losses = [
         negative_log_likelihood(apply_temperature(probabilities, each), labels, row_weights=row_weights)
         for each in (1.0, temperature)
     ]
     return temperature if losses[1] < losses[0] - SMALLEST_GAIN else 1.0
+
+
+def _softened(labels: Labels, classes: int) -> Floats:
+    """Return target probabilities (rows, classes) that leave 1 / (n + 2) to the other classes."""
+    left = 1 / (len(labels) + 2)
+    targets = np.full((len(labels), classes), left / max(classes - 1, 1))
+    np.put_along_axis(targets, labels[:, None], 1 - left, axis=-1)
+    return targets
 
 
 class Calibrated(NamedTuple):

@@ -58,7 +58,12 @@ def test_two_imported_models_are_measured_fused_and_served(service: Service, tmp
         assert report["method"]["method"] == "import"
         assert report["metrics"]["accuracy"] > 0.9
         method = {"method": "parallel", "weights": [1, 3], "members": [{"model": "forest"}, {"model": "logistic"}]}
-        done(client.post("/v1/jobs", json={"kind": "ensemble", "name": "both", "dataset": "blobs", "method": method}))
+        done(
+            client.post(
+                "/v1/jobs",
+                json={"kind": "ensemble", "name": "both", "dataset": "blobs", "method": method, "calibrate": False},
+            )
+        )
         answer = client.post("/v1/models/both:predict", json={"instances": rows[:20].tolist()})
         expected = 0.25 * models[0].predict_proba(rows[:20]) + 0.75 * models[1].predict_proba(rows[:20])[:, ::-1]
         assert np.allclose(answer.json()["predictions"], expected, atol=1e-5), answer.text

@@ -43,6 +43,13 @@ def test_trap_27_the_temperature_of_a_model_that_is_too_sure_or_too_modest_is_fo
     assert fit_temperature(softmax(logits), labels) == pytest.approx(scale, rel=0.05)
 
 
+def test_rows_that_are_all_right_make_no_answer_certain() -> None:
+    labels = np.arange(300) % 3
+    probabilities = np.eye(3)[labels] * 0.7 + 0.1
+    sure = apply_temperature(probabilities, fit_temperature(probabilities, labels)).max()
+    assert 0.98 < sure < 1 - 1 / 600
+
+
 def test_trap_27_probabilities_of_exactly_zero_stay_finite() -> None:
     probabilities, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1])
     temperature = fit_temperature(probabilities, labels)

@@ -96,7 +96,7 @@ def test_a_soup_is_given_its_ancestor_and_its_members_in_the_order_of_the_spec(
         train(sqlite_sessions, dataset_id, name=name)
     members = [{"seed": 1}, {"model": "tuned/1"}, {"seed": 2}]
     made = [fine_tuning(f"soup-m{place}", dataset_id) for place in (0, 2)]
-    children = [Child(job, place) for job, place in zip(made, (0, 2), strict=True)]
+    children = [Child(job, (place,)) for job, place in zip(made, (0, 2), strict=True)]
     method = {"method": "soup", "ancestor": "old/1", "members": members}
     with sqlite_sessions.begin() as session:
         submit(session, new_job({"kind": "ensemble", "name": "soup", "method": method}, dataset_id, *children))

@@ -149,7 +149,7 @@ JOB_SPECS: dict[str, Any] = {
         "method": {
             "method": "cascade",
             "max_loss": 0.2,
-            "members": [{"model": "digits-mlp@champion"}, {"architecture": {"type": "resnet"}}],
+            "members": [{"model": "digits-cnn"}, {"architecture": {"type": "resnet"}}],
         },
     },
 }

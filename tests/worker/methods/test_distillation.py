@@ -23,7 +23,12 @@ TEACHABLE = {"epochs": 10, "batch_size": 64, "optimizer": {"type": "adam", "lear
 @pytest.fixture(scope="module")
 def teacher(workshop, parent, dense):
     members = [{"model": f"{job.product.name_hint}/1"} for job in (parent, dense)]
-    spec = {"kind": "ensemble", "name": "pair", "method": {"method": "parallel", "members": members}}
+    spec = {
+        "kind": "ensemble",
+        "name": "pair",
+        "calibrate": False,
+        "method": {"method": "parallel", "members": members},
+    }
     return workshop.run(spec, members=[parent.version(), dense.version()])
 
 

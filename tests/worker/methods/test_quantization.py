@@ -232,7 +232,11 @@ def test_what_float16_cannot_hold_stays_float32():
 
 
 def test_a_fused_ensemble_is_quantized_with_its_members_answers(workshop, parent, dense, rows):
-    spec = {"kind": "ensemble", "method": {"method": "parallel", "members": [{"model": "a/1"}, {"model": "b/1"}]}}
+    spec = {
+        "kind": "ensemble",
+        "calibrate": False,
+        "method": {"method": "parallel", "members": [{"model": "a/1"}, {"model": "b/1"}]},
+    }
     fused = workshop.run(spec, members=[parent.version(), dense.version()])
     job = quantized(workshop, fused.version(), max_drop=2.0)
     manifest, x = job.product.manifest, rows.x["report"]

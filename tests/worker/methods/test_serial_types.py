@@ -24,7 +24,7 @@ def serial(kind, rounds, *, architecture=TINY, **options):
         "rounds": rounds,
         **options,
     }
-    return {"kind": "ensemble", "name": "sum", "training": TRAINING, "method": method}
+    return {"kind": "ensemble", "name": "sum", "training": TRAINING, "calibrate": False, "method": method}
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,9 @@ def test_rows_of_a_mapped_file_are_those_of_the_array_however_large_it_is(tmp_pa
 @settings(deadline=None)  # the first call imports Keras
 @given(seconds_per_step=st.floats(1e-5, 3))
 def test_the_pace_grows_by_degrees_and_keeps_to_its_time(seconds_per_step):
-    from worker.nn.training import _Pace
+    from worker.nn.training import Pace
 
-    pace = _Pace(0.25)
+    pace = Pace(0.25)
     for _ in range(8):
         before = pace.steps
         pace.note(before, before * seconds_per_step)
