@@ -4,13 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.domain.fusion import (
-    Floats,
-    Labels,
-    Weights,
-    negative_log_likelihood,
-    softmax,
-)
+from app.domain.fusion import Floats, Labels, Weights, negative_log_likelihood, softmax
 from app.domain.quality import expected_calibration_error
 
 LARGEST_TEMPERATURE = 100.0
@@ -70,7 +64,7 @@ def _softened(labels: Labels, classes: int) -> Floats:
 
 
 class Calibrated(NamedTuple):
-    """Say what a temperature did on the rows that it was fitted on: nll in nats, ece of 15 bins."""
+    """Say what a temperature did on the rows that it was fitted on: nll in nats, by row weight; ece of 15 bins, not."""
 
     temperature: float
     nll_before: float
@@ -79,10 +73,12 @@ class Calibrated(NamedTuple):
     ece: float
 
 
-def told_temperature(probabilities: Floats, labels: Labels, temperature: float) -> Calibrated:
+def told_temperature(
+    probabilities: Floats, labels: Labels, temperature: float, *, row_weights: Weights = None
+) -> Calibrated:
     """Return the figures of rows before and after a temperature."""
     after = apply_temperature(probabilities, temperature)
-    nll = [negative_log_likelihood(each, labels) for each in (probabilities, after)]
+    nll = [negative_log_likelihood(each, labels, row_weights=row_weights) for each in (probabilities, after)]
     ece = [expected_calibration_error(each, labels) for each in (probabilities, after)]
     return Calibrated(temperature, nll[0], nll[1], ece[0], ece[1])
 

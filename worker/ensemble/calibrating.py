@@ -29,7 +29,8 @@ def calibrate_members(answers: Floats, data: Data, *, wanted: bool) -> Calibrate
     labels, row_weights = np.asarray(data.y["selection"]), data.weights.get("selection")
     temperatures = tuple(maths.fit_temperature(own, labels, row_weights=row_weights) for own in answers)
     told = [
-        maths.told_temperature(own, labels, each)._asdict() for own, each in zip(answers, temperatures, strict=True)
+        maths.told_temperature(own, labels, each, row_weights=row_weights)._asdict()
+        for own, each in zip(answers, temperatures, strict=True)
     ]
     return CalibratedMembers(with_temperatures(answers, temperatures), temperatures, told)
 
@@ -48,10 +49,10 @@ def calibrate_fusion(fusion: Fusion, fused: Floats, data: Data, *, wanted: bool)
     """
     if not wanted or not data.classification:
         return fusion, {}
-    labels = np.asarray(data.y["selection"])
-    temperature = maths.fit_temperature(fused, labels, row_weights=data.weights.get("selection"))
-    told = {"fusion_temperature": maths.told_temperature(fused, labels, temperature)._asdict()}
-    return _cooled(fusion, temperature), told
+    labels, row_weights = np.asarray(data.y["selection"]), data.weights.get("selection")
+    temperature = maths.fit_temperature(fused, labels, row_weights=row_weights)
+    told = maths.told_temperature(fused, labels, temperature, row_weights=row_weights)
+    return _cooled(fusion, temperature), {"fusion_temperature": told._asdict()}
 
 
 def _cooled(fusion: Fusion, temperature: float) -> Fusion:

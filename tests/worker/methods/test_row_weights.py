@@ -20,6 +20,7 @@ from app.domain.network import Network
 from app.domain.optimize_specs import Transfer
 from app.domain.training_specs import Augmentation
 from tests.worker.methods.jobs import Job, Workshop, write_dataset
+from worker.ensemble.calibrating import calibrate_members
 from worker.ensemble.parallel import find_weights
 from worker.learning import hard_rows
 from worker.optimize.selection import selection_figures
@@ -125,7 +126,8 @@ METHODS: dict[str, tuple[dict[str, Any], str | None]] = {
         "parent",
     ),
     "distill": (optimize(method="distill", teacher="t/1", student=MLP), "teacher"),
-    "serial": (ensemble({"method": "serial", "members": NEW}), None),
+    # Without a temperature, which trusts few rows less than many: relative weights do not say how many they are.
+    "serial": (ensemble({"method": "serial", "members": NEW}, calibrate=False), None),
 }
 
 
@@ -135,6 +137,18 @@ def test_every_method_counts_rows_by_their_weights(both, parent, name):
     given = {role: [parent.version()]} if role else {}
     weighted, repeated = (workshop.run(spec, **given) for workshop in both)
     assert_alike(weighted, repeated)
+
+
+def test_a_temperature_is_fitted_and_told_by_weight(both):
+    """The member is sure of everything, and wrong only where rows weigh nothing."""
+    data = open_data(both[0].dataset)
+    wrong = data.weights["selection"] == 0
+    sure = np.where(data.y["selection"][:, None] == [0, 1], 0.9, 0.1)
+    answers = np.where(wrong[:, None], 1 - sure, sure)[None]
+    by_weight = calibrate_members(answers, data, wanted=True)
+    alike = calibrate_members(answers, replace(data, weights={}), wanted=True)
+    assert by_weight.temperatures[0] < 1 < alike.temperatures[0]
+    assert by_weight.told[0]["nll"] < by_weight.told[0]["nll_before"] == pytest.approx(-np.log(0.9))
 
 
 @pytest.mark.parametrize("weights", ["greedy", "convex"])
