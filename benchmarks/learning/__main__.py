@@ -19,6 +19,7 @@ from typing import Any
 from app.cli.demo import run_wave, running_service
 from app.client import Client
 from benchmarks.learning.data import add_datasets
+from benchmarks.learning.foreign import import_model
 from benchmarks.learning.judge import Report, accuracy_of, judge
 from benchmarks.learning.rows import Row, read_rows, with_needs
 from benchmarks.learning.table import page
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(client: Client, row: Row) -> dict[str, Any]:
     started = time.monotonic()
-    (job,) = run_wave(client, [row.job])
+    job = import_model(client, row.name, row.imported) if row.imported else run_wave(client, [row.job])[0]
     if job["state"] != "succeeded":
         raise SystemExit(f"{row.name}: the job {job['state']}: {(job.get('error') or {}).get('detail')}")
     report = client.models.report(job["result"]["name"], job["result"]["version"])

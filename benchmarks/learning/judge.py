@@ -41,6 +41,9 @@ def _about_itself(row: Row, report: Report) -> Iterator[Claim]:
     if row.holds.accuracy_above is not None:
         bound = row.holds.accuracy_above
         yield Claim(f"accuracy above {bound:g} %", f"{mean:.2f} %", mean > bound)
+    if row.holds.accuracy_is is not None:
+        figure = row.holds.accuracy_is
+        yield Claim(f"accuracy of {figure:.2f} %", f"{mean:.2f} %", round(mean, 2) == figure)
     if row.holds.interval_above is not None:
         bound = row.holds.interval_above
         yield Claim(f"95 % interval above {bound:g} %", f"{low:.2f} to {high:.2f} %", low > bound)

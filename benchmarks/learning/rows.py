@@ -16,6 +16,7 @@ class Holds:
 
     accuracy_at_least: float | None = None
     accuracy_above: float | None = None
+    accuracy_is: float | None = None
     interval_above: float | None = None
     served_bytes_at_most: int | None = None
     gain_kept_at_least: float | None = None
@@ -28,7 +29,10 @@ class Holds:
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one row; `needs` are rows whose models the job names, `against` the one that figures are compared with."""
+    """Hold one row; `needs` are rows whose models the job names, `against` the one that figures are compared with.
+
+    A row that is `imported` for a data set has no job file: its model is another's.
+    """
 
     name: str
     title: str
@@ -36,6 +40,7 @@ class Row:
     scripts: str
     target: str
     long: bool = False
+    imported: str | None = None
     needs: tuple[str, ...] = ()
     against: str | None = None
     holds: Holds = field(default_factory=Holds)
@@ -49,6 +54,8 @@ class Row:
     @property
     def datasets(self) -> set[str]:
         """Name the data sets that the job takes rows from."""
+        if self.imported:
+            return {self.imported}
         spec = self.job
         distillation = spec.get("then") or spec.get("method", {})
         unlabelled = distillation.get("transfer", {}).get("unlabelled")

@@ -1,9 +1,15 @@
 """The table of published figures: its job files are jobs, and a claim holds only where what was measured shows it."""
 
+import numpy as np
+import onnxruntime
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
 from app.domain.specs import EnsembleSpec, job_spec_adapter
 from app.domain.then import student_name
+from benchmarks.learning.foreign import MODELS, linear_of_grams
 from benchmarks.learning.judge import judge
 from benchmarks.learning.rows import Holds, Row, read_rows, with_needs
 from benchmarks.learning.table import page
@@ -29,7 +35,8 @@ def report(**changes: object) -> dict:
 
 def test_every_row_has_a_job_that_a_service_takes_and_follows_what_it_needs():
     rows = read_rows()
-    for entry in rows:
+    assert {entry.name for entry in rows if entry.imported} == set(MODELS)
+    for entry in (entry for entry in rows if not entry.imported):
         spec = job_spec_adapter.validate_python(entry.job)
         made = student_name(spec) if isinstance(spec, EnsembleSpec) and spec.then else spec.name
         assert made == entry.name, "the row is named as the model that it makes"
@@ -48,6 +55,24 @@ def test_faster_holds_by_the_lower_bound_of_the_ratio(factor, holds):
 def test_non_inferiority_is_what_the_gate_found():
     failed = report(gate={"max_drop": 0.5, "difference": -0.4, "lower_bound": -0.7, "passed": False})
     assert [judge(row(non_inferior=True), found, None)[0].holds for found in (report(), failed)] == [True, False]
+
+
+def test_a_figure_that_must_be_met_is_met_to_the_hundredth():
+    assert [judge(row(accuracy_is=figure), report(), None)[0].holds for figure in (92.0, 92.01)] == [True, False]
+
+
+def test_pairs_of_bytes_are_found_in_padded_rows_as_scikit_learn_finds_them():
+    texts, labels = ["now win £££", "call me now", "win win win", "me? no"], [1, 0, 1, 0]
+    found = CountVectorizer(analyzer="char", ngram_range=(1, 2), lowercase=False, binary=True)
+    read = [text.encode().decode("latin-1") for text in texts]
+    features = normalize(found.fit_transform(read))
+    model = LogisticRegression(C=10).fit(features, labels)
+    grams = sorted(found.vocabulary_, key=lambda gram: (len(gram), gram))
+    kernel = model.coef_[0][[found.vocabulary_[gram] for gram in grams]]
+    graph = linear_of_grams([gram.encode("latin-1") for gram in grams], kernel, float(model.intercept_[0]))
+    rows = np.array([list(text.encode().ljust(20, b"\0")) for text in texts], np.int64)
+    (logits,) = onnxruntime.InferenceSession(graph.SerializeToString()).run(["logits"], {"bytes": rows})
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], model.decision_function(features), atol=1e-5)
 
 
 def test_smaller_compares_one_figure_of_both_reports():
