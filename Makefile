@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11, 3.12 or 3.13 (TensorFlow has wheels for these): no uv, no root, no running server.
 DATASET ?= digits
 STACK ?= embedded
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 # The first interpreter that really runs: a shim of pyenv or asdf may exist and still fail.
