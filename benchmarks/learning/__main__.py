@@ -65,8 +65,8 @@ def _run(client: Client, row: Row) -> dict[str, Any]:
     accuracy, interval = accuracy_of(report)
     claims = judge(row, report, _report_against(client, row))
     return {
-        "accuracy": round(accuracy, 3),
-        "interval": [round(bound, 3) for bound in interval],
+        "accuracy": round(accuracy, 4),
+        "interval": [round(bound, 4) for bound in interval],
         "seeds": len(report.get("repeats", {}).get("seeds", [0])),
         "metrics": report["metrics"],
         "claims": [claim.__dict__ for claim in claims],

@@ -1,4 +1,4 @@
-"""Models of others that rows of the table import: learned by scikit-learn from the service's own rows, sent as ONNX."""
+"""Models of others that rows of the table import: made of the service's own rows, sent as ONNX."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,14 +33,41 @@ def import_model(client: Client, name: str, dataset: str) -> dict[str, Any]:
 
 
 def _nearest(neighbours: int) -> Learn:
-    """Return the k nearest neighbours of UCI's table: no learning, so all official train rows are kept."""
+    """Return the k nearest neighbours of UCI's table: no learning, so all official train rows are kept.
+
+    Written by hand, since skl2onnx searches in a `Scan`, which is not imported.
+    """
 
     def learn(client: Client, dataset: str) -> onnx.ModelProto:
-        from sklearn.neighbors import KNeighborsClassifier
-
-        return _converted(KNeighborsClassifier(neighbours), *_pixels(client, dataset, "train", "selection"))
+        return _graph_of_neighbours(neighbours, *_pixels(client, dataset, "train", "selection"))
 
     return learn
+
+
+def _graph_of_neighbours(neighbours: int, pixels: Numbers, labels: NDArray[np.int64]) -> onnx.ModelProto:
+    """Return the graph from rows to shares of votes; |x - r|^2 is ordered as |r|^2 / 2 - x r, exact in whole pixels."""
+    nodes = [
+        helper.make_node("MatMul", ["pixels", "rows"], ["products"]),
+        helper.make_node("Sub", ["squares", "products"], ["distances"]),
+        helper.make_node("TopK", ["distances", "neighbours"], ["nearest", "places"], axis=1, largest=0),
+        helper.make_node("Gather", ["votes", "places"], ["voted"]),
+        helper.make_node("ReduceMean", ["voted", "axis"], ["probabilities"], keepdims=0),
+    ]
+    stored = {
+        "rows": pixels.T,
+        "squares": np.square(pixels).sum(axis=1) / 2,
+        "votes": np.eye(labels.max() + 1, dtype=np.float32)[labels],
+        "neighbours": np.array([neighbours]),
+        "axis": np.array([1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "nearest-neighbours",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", pixels.shape[1]])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", int(labels.max()) + 1])],
+        [numpy_helper.from_array(values, name) for name, values in stored.items()],
+    )
+    return _model(graph)
 
 
 def _support_vectors(client: Client, dataset: str) -> onnx.ModelProto:
@@ -112,7 +139,12 @@ def linear_of_grams(grams: list[bytes], kernel: NDArray[np.float64], bias: float
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 2])],
         [numpy_helper.from_array(np.asarray(values, np.float32), name) for name, values in stored.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return _model(graph)
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    made: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return made
 
 
 def _pixels(client: Client, dataset: str, *row_sets: str) -> tuple[Numbers, NDArray[np.int64]]:
