@@ -1,6 +1,6 @@
 """Measure how much sooner an ensemble is there when its members are spread over more workers.
 
-Run `python -m benchmarks.members_spread`: it writes benchmarks/results/members_spread.json. The same job, six small
+Run `python -m benchmarks.members_spread`: it writes benchmarks/results/members_spread.json. The same job, four
 CNNs on scikit-learn's digits, is POSTed to a service with one trainer and to one with two, one thread each.
 In turns, because a machine has moods; each service is fresh, and its trainers are warm before the job comes.
 """
@@ -20,14 +20,14 @@ from app.cli.demo import run_wave, running_service
 from app.client import Client
 
 RESULT = Path(__file__).parent / "results" / "members_spread.json"
-MEMBERS, ROUNDS, WORKERS = 6, 2, (1, 2)
+MEMBERS, ROUNDS, WORKERS = 4, 2, (1, 2)
 WARM_SECONDS = 25.0
 SPEC = {
     "kind": "ensemble",
     "name": "spread",
     "dataset": "digits",
     "reuse": False,
-    "training": {"epochs": 40, "batch_size": 32},
+    "training": {"epochs": 120, "batch_size": 32},
     "method": {
         "method": "parallel",
         "members": [{"architecture": {"type": "cnn", "filters": [32, 64]}, "count": MEMBERS}],

@@ -27,6 +27,8 @@ _PASSED_ON = frozenset(
     {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV"}
 )
 _PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "TF_", "JAX_PLATFORM", "XLA_", "OMP_", "MALLOC_")
+# Within an operation and of operations side by side: more of either would take cores that belong to the other slots.
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 # TensorFlow and JAX would each take nearly all memory of a GPU at once, and nothing would be left for the warm trainer
 # beside the running one, nor for a second slot of the same device.
 _SHARED_DEVICE = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -50,7 +52,7 @@ def trainer_environment(settings: Settings, *, slot: int = 0) -> dict[str, str]:
         name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
     threads = str(settings.worker.threads_of_a_slot)
-    defaults = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    defaults = dict.fromkeys(_THREADS, threads) | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     return defaults | _SHARED_DEVICE | kept | _fixed_environment(settings, slot)
 
 

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - the table reads best with one case a line
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.db.tables import ModelVersion
 from app.domain.datasets import DatasetManifest
 from app.domain.network import trace
 from app.domain.presets import MLP, build_network
+from app.domain.specs import posted_spec_adapter
 from tests.api.builders import Registry, assert_problem
 
 CNN = {"architecture": {"type": "cnn", "filters": [4]}}
@@ -126,6 +128,15 @@ CASES: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("folds of groups that are not there", fuse(CNN, method="stack", split="grouped"), 422, "invalid-ensemble", "/method/split"),
     ("folds of times that are not there", fuse(CNN, method="stack", split="time"), 422, "invalid-ensemble", "/method/split"),
     ("more folds than rows", fuse(CNN, method="stack", folds=13), 422, "invalid-ensemble", "/method/folds"),
+    ("a leaky stack of one fold", fuse(CNN, CNN, method="stack", folds=1), 422, "out-of-range", "/method/folds"),
+    ("a leaky stack without folds", fuse(CNN, CNN, method="stack", folds=None), 422, "invalid-request", "/method/folds"),
+    ("a leaky stack by a split that leaves nothing out", fuse(CNN, CNN, method="stack", split="none"), 422, "unknown-component", "/method/split"),
+    ("a leaky stack by its labels", fuse(CNN, CNN, method="stack", labels="in_sample"), 422, "unknown-field", "/method/labels"),
+    ("weights fitted on report rows", fuse(CNN, CNN, weights="report"), 422, "unknown-component", "/method/weights"),
+    ("weights fitted on rows by name", fuse(CNN, CNN, fit_on="report"), 422, "unknown-field", "/method/fit_on"),
+    ("members that learn from report rows", fuse({**CNN, "rows": "report"}), 422, "unknown-component", "/method/members/0/rows"),
+    ("a threshold chosen on report rows", fuse(CNN, CNN, method="cascade", rows="report"), 422, "unknown-field", "/method/rows"),
+    ("a temperature fitted on report rows", {**fuse(CNN, CNN), "calibrate": "report"}, 422, "invalid-request", "/calibrate"),
     ("an unknown meta-learner", fuse(CNN, method="stack", meta="forest"), 422, "unknown-component", "/method/meta"),
     ("weights of 0", fuse(CNN, CNN, weights=[0, 0]), 422, "invalid-ensemble", "/method"),
     ("a negative weight", fuse(CNN, CNN, weights=[1, -1]), 422, "invalid-ensemble", "/method/weights/1"),
@@ -212,6 +223,18 @@ def test_a_wrong_spec_is_refused(
 )
 def test_a_refusal_says_how_to_mend_it(refusing: TestClient, spec: dict[str, Any], help_text: str) -> None:
     assert help_text in refusing.post("/v1/jobs", json=spec).json()["hint"]
+
+
+def test_trap_18_no_field_of_any_job_takes_the_name_of_a_row_set() -> None:
+    """Which rows fit, which select and which are only measured is not for a spec to say."""
+
+    def allowed(node: Any) -> Iterator[str]:
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node if isinstance(node, list) else ()):
+            yield from {"enum": value, "const": [value]}.get(key) or allowed(value)
+
+    values = set(allowed(posted_spec_adapter.json_schema()))
+    assert {"stratified", "convex", "bootstrap", "ensemble"} <= values
+    assert not {"selection", "report"} & values
 
 
 def test_both_shapes_are_named(refusing: TestClient) -> None:

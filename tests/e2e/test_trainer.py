@@ -61,6 +61,15 @@ def test_a_trainer_sees_no_credential(service: Service, monkeypatch: pytest.Monk
     assert [name for name in seen if name.startswith("LEANFUSE")] == ["LEANFUSE_SUPERVISOR_PID"]
 
 
+def test_trainers_side_by_side_share_the_cores(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    worker = service.settings.worker.model_copy(update={"slots": os.cpu_count(), "threads": None})
+    seen = trainer_environment(service.settings.model_copy(update={"worker": worker}))
+    assert {value for name, value in seen.items() if name.endswith("_THREADS")} == {"1"}
+    assert {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"} <= seen.keys()
+
+
 def test_a_trainer_leaves_memory_of_its_gpu_to_others_unless_told(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
