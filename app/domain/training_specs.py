@@ -92,8 +92,9 @@ class Augmentation(Value):
     Images: `flip` (left to right, half of the rows), `shift` (up to this share of each side), `zoom` (in or out by up
     to this share), `cutout` (a square of this share of the shorter side, DeVries & Taylor 2017). Signals: `shift`
     (along time, around the end), `scale` (each row's amplitude by up to this share), `noise` (normal, in units of the
-    train rows' deviation). Text: `byte_dropout` (bytes replaced by 0). `noise` also fits tables. `mixup` mixes pairs of
-    rows and their targets by a Beta(mixup, mixup) share (Zhang et al. 2018); text cannot be mixed.
+    train rows' deviation; zeros that pad a row stay). Text: `byte_dropout` (bytes replaced by 0). `noise` also fits
+    tables. `mixup` mixes pairs of rows and their targets by a Beta(mixup, mixup) share (Zhang et al. 2018); text cannot
+    be mixed.
     """
 
     flip: bool = False

@@ -32,14 +32,23 @@ def augment(
     if features == "text":
         return drop_bytes(rows, augmentation.byte_dropout, rng) if augmentation.byte_dropout else rows.copy()
     changed = rows.copy()
+    if augmentation.noise:
+        units = deviation_of(rows) if deviation is None else deviation
+        changed = add_noise(changed, augmentation.noise * units, rng)
+    if features == "signal" and augmentation.noise:
+        # Served rows are padded with silence: a network that never heard it would take it for something new.
+        changed[padding_of(rows)] = 0
     if features == "signal" and augmentation.shift:
         changed = rotate_signals(changed, augmentation.shift, rng)
     if features == "signal" and augmentation.scale:
         changed = scale_signals(changed, augmentation.scale, rng)
-    if augmentation.noise:
-        units = deviation_of(rows) if deviation is None else deviation
-        changed = add_noise(changed, augmentation.noise * units, rng)
     return changed
+
+
+def padding_of(signals: Array) -> NDArray[np.bool_]:
+    """Say which steps (rows, steps) of signals (rows, steps, channels) are zeros that only zeros follow."""
+    silent = ~signals.any(axis=2)
+    return np.logical_and.accumulate(silent[:, ::-1], axis=1)[:, ::-1]
 
 
 def _augment_images(rows: Array, augmentation: Augmentation, rng: Random) -> Array:

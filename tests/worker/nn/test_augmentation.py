@@ -117,6 +117,14 @@ def test_noise_has_the_deviation_that_is_asked_for_per_column():
     assert np.std(changed[:, 1] - columns[:, 1]) == pytest.approx(0.1 * columns[:, 1].std(), rel=0.1)
 
 
+@given(rows=signals, padding=st.integers(0, 5), seed=seeds)
+def test_noise_spares_the_zeros_that_pad_a_signal(rows, padding, seed):
+    rows = np.pad(np.where(rows == 0, 1, rows), ((0, 0), (0, padding), (0, 0)))
+    changed = augment(rows, Augmentation(noise=0.5), "signal", np.random.default_rng(seed), deviation=np.float32([1]))
+    assert (changed[:, rows.shape[1] - padding :] == 0).all()
+    assert (changed[:, : rows.shape[1] - padding] != rows[:, : rows.shape[1] - padding]).mean() > 0.9
+
+
 @given(share=st.floats(0.05, 0.9), seed=seeds)
 def test_byte_dropout_replaces_about_its_share_by_zero_and_nothing_else(share, seed):
     texts = np.random.default_rng(1).integers(1, 256, (40, 100)).astype(np.uint8)
