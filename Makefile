@@ -37,7 +37,7 @@ test: install ## run every test
 test-jax: $(VENV)-jax/.installed ## run the tests of training on JAX, in an environment of their own (.venv-jax)
 	KERAS_BACKEND=jax $(VENV)-jax/bin/python -m pytest $(PYTEST_ARGS) tests/worker/nn
 
-reproduce: install ## measure published tables again through the API (about a quarter of an hour)
+reproduce: install ## measure published tables again through the API (about 50 minutes)
 	@$(BIN)/python -m benchmarks.learning
 
 reproduce-long: install ## also the rows that take longer (more than an hour on 2 cores)
