@@ -120,9 +120,12 @@ def _parsed(structure: bytes) -> "onnx.ModelProto":
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.load_from_string(structure)
+        graph = onnx.load_from_string(structure)
     except DecodeError:
         raise corrupted("its structure is no ONNX graph") from None
+    if not graph.graph.output:  # no bytes at all are an ONNX file, too
+        raise corrupted("its structure is an ONNX graph that answers nothing")
+    return graph
 
 
 def _bounded(count: int, most: int) -> int:
