@@ -81,6 +81,19 @@ class TextCNN(Value):
     dropout: Rate = 0.3
 
 
+class NGrams(Value):
+    """Weigh which runs of bytes a text holds, whatever their place (Joachims 1998), hashed into `buckets`.
+
+    Learns from a few hundred texts, where convolutions need thousands.
+    """
+
+    type: Literal["ngrams"] = "ngrams"
+    sizes: ly.RunLengths = (1, 2, 3)
+    buckets: ly.Buckets = 4096
+    hidden: UnitsList = (32,)
+    dropout: Rate = 0.3
+
+
 class ResNet(Value):
     """Stack residual blocks of equal width (He et al. 2016), after a convolution and `pools` poolings.
 
@@ -130,13 +143,13 @@ class Graph(Value):
 
 
 Architecture: TypeAlias = Annotated[
-    MLP | CNN | CNN1D | TextCNN | ResNet | SeparableCNN | ReferenceCNN | Graph, Field(discriminator="type")
+    MLP | CNN | CNN1D | TextCNN | NGrams | ResNet | SeparableCNN | ReferenceCNN | Graph, Field(discriminator="type")
 ]
 
 FITTING_TYPES: dict[Features, tuple[str, ...]] = {
     "image": ("cnn", "resnet", "separable_cnn", "reference_cnn", "mlp", "graph"),
     "signal": ("cnn1d", "resnet", "separable_cnn", "mlp", "graph"),
-    "text": ("textcnn", "mlp", "graph"),
+    "text": ("textcnn", "ngrams", "mlp", "graph"),
     "table": ("mlp", "graph"),
 }
 AUDIO_TYPES = ("cnn", "cnn1d", "resnet", "separable_cnn", "reference_cnn", "mlp", "graph")
@@ -171,6 +184,8 @@ def build_network(architecture: Architecture, schema: DatasetSchema) -> Network:
 def _parts_of(architecture: Architecture, schema: DatasetSchema) -> Parts:
     if isinstance(architecture, Graph):
         return _graph(architecture, schema)
+    if isinstance(architecture, NGrams):
+        return [*_ngrams(architecture), ly.Dense(name="answer", units=schema.outputs)]
     front, shape = _front(schema, embedding=getattr(architecture, "embedding", 16))
     if isinstance(architecture, CNN | ReferenceCNN) and len(shape) == 2:
         front, shape = [*front, ly.Reshape(name="as_image", shape=(*shape, 1))], (*shape, 1)
@@ -298,6 +313,15 @@ def _textcnn(architecture: TextCNN) -> Parts:
     for index, units in enumerate(architecture.dense, 1):
         parts += [*dropout_parts(f"dropout{index}", architecture.dropout), *dense_parts(f"dense{index}", units)]
     return [*parts, *dropout_parts("dropout", architecture.dropout)]
+
+
+def _ngrams(architecture: NGrams) -> Parts:
+    found = ly.HashedNGrams(name="ngrams", sizes=architecture.sizes, buckets=architecture.buckets)
+    # A text holds hundreds of runs: at unit length the usual learning rates would take hundreds of epochs.
+    parts: Parts = [found, ly.Rescale(name="rescale", scale=8.0)]
+    for index, units in enumerate(architecture.hidden, 1):
+        parts += [*dense_parts(f"dense{index}", units), *dropout_parts(f"dropout{index}", architecture.dropout)]
+    return parts
 
 
 def _resnet(architecture: ResNet, shape: Shape) -> Parts:

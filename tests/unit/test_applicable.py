@@ -29,6 +29,7 @@ ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
     ("image", {"type": "separable_cnn"}),
     ("signal", {"type": "cnn1d"}),
     ("text", {"type": "textcnn"}),
+    ("text", {"type": "ngrams", "hidden": [16, 16]}),
     ("table", {"type": "mlp", "hidden": [16, 16]}),
 ]
 METHODS: list[dict[str, Any]] = [

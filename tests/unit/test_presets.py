@@ -57,6 +57,12 @@ def test_a_preset_that_does_not_fit_names_those_that_do(name, kind):
     assert "mlp" in caught.value.hint
 
 
+def test_runs_of_bytes_are_weighed_without_embedding():
+    network = build_network(adapter.validate_python({"type": "ngrams", "buckets": 512}), SCHEMAS["sms"])
+    assert [layer.type for layer in network.layers] == ["hashed_ngrams", "rescale", "dense", "dropout", "dense"]
+    assert trace(network).parameters == (512 + 1) * 32 + (32 + 1) * 2
+
+
 def test_audio_is_scaled_and_becomes_a_spectrum():
     network = build_network(adapter.validate_python({"type": "cnn"}), SCHEMAS["spoken"])
     assert [layer.type for layer in network.layers[:4]] == ["rescale", "log_mel", "batch_norm", "reshape"]
@@ -95,7 +101,9 @@ def test_a_small_image_leaves_nothing_for_many_poolings_of_the_reference():
         trace(build_network(adapter.validate_python({"type": "reference_cnn"}), tiny))
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "cnn1d", "textcnn", "resnet", "separable_cnn", "reference_cnn"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", "cnn", "cnn1d", "textcnn", "ngrams", "resnet", "separable_cnn", "reference_cnn"]
+)
 @pytest.mark.parametrize("field", [{"lambda": "x"}, {"dropout": 1.0}, {"dropout": -0.1}, {"custom_objects": {}}])
 def test_unknown_fields_and_numbers_out_of_bounds_are_refused(kind, field):
     with pytest.raises(ValidationError):

@@ -247,6 +247,16 @@ def test_a_spectrum_keeps_its_bins_while_what_follows_is_pruned():
     assert removable(network) == {"conv": 4}
 
 
+def test_runs_of_bytes_keep_their_buckets_while_what_follows_is_pruned():
+    network = network_of(
+        ly.HashedNGrams(name="ngrams", buckets=64),
+        ly.Dense(name="hidden", units=8),
+        ly.Dense(name="answer", units=3),
+        shape=(20,),
+    )
+    assert removable(network) == {"hidden": 8}
+
+
 def test_channels_that_a_reshape_splits_stay():
     network = network_of(
         ly.Dense(name="wide", units=12),

@@ -188,6 +188,7 @@ _BUILDERS: dict[str, Build] = {
     "embedding": lambda layer, name, seed: keras_layers.ClippedEmbedding(
         layer.vocabulary, layer.width, embeddings_initializer=keras.initializers.RandomUniform(seed=seed), name=name
     ),
+    "hashed_ngrams": lambda layer, name, _: keras_layers.HashedNGrams(layer, name=name),
     "log_mel": lambda layer, name, _: keras_layers.LogMel(layer, name=name),
     "reshape": _named(keras.layers.Reshape, "shape"),
     "conv1d": _conv(keras.layers.Conv1D),

@@ -53,6 +53,45 @@ class GlobalPool(keras.layers.Layer):
         return self._reduce(inputs, axis=tuple(range(1, len(inputs.shape) - 1)))
 
 
+class HashedNGrams(keras.layers.Layer):
+    """Say which runs of bytes a text holds, hashed into buckets."""
+
+    def __init__(self, layer: ly.HashedNGrams | dict[str, Any], **options: object) -> None:
+        super().__init__(**options)
+        self._settings = ly.HashedNGrams.model_validate(layer)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a file keeps of the layer."""
+        return {**super().get_config(), "layer": self._settings.model_dump(mode="json")}
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return (rows, buckets)."""
+        return (input_shape[0], self._settings.buckets)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Turn bytes (rows, steps) into (rows, buckets)."""
+        text = ops.clip(ops.cast(inputs, "int32"), 0, 255)
+        places = ops.concatenate([self._places(text, size) for size in self._settings.sizes], axis=1)
+        rows, runs = ops.shape(places)
+        row = ops.broadcast_to(ops.arange(rows)[:, None], (rows, runs))
+        indices = ops.reshape(ops.stack([row, places], axis=-1), (-1, 2))
+        ones = ops.ones_like(indices[:, 0], dtype=self.compute_dtype)
+        # The last place gathers what does not count.
+        counts = ops.scatter(indices, ones, (rows, self._settings.buckets + 1))[:, :-1]
+        found = ops.minimum(counts, 1)
+        return found / ops.sqrt(ops.maximum(ops.sum(found, axis=1, keepdims=True), 1))
+
+    def _places(self, text: Tensor, size: int) -> Tensor:
+        """Return the bucket of each run of `size` bytes, or `buckets` for a run that reaches into the padding."""
+        factor, prime, buckets = self._settings.FACTOR, self._settings.PRIME, self._settings.buckets
+        runs = text.shape[1] - size + 1
+        parts = [text[:, start : start + runs] for start in range(size)]
+        code, least = ops.full_like(parts[0], size), parts[0]
+        for part in parts:
+            code, least = ops.mod(code * factor + part, prime), ops.minimum(least, part)
+        return ops.where(least > 0, ops.mod(ops.mod(code * factor, prime), buckets), buckets)
+
+
 class LogMel(keras.layers.Layer):
     """Log of the mel power spectrum, by a convolution with the windowed Fourier basis."""
 
@@ -76,4 +115,4 @@ class LogMel(keras.layers.Layer):
         return ops.log(mel + self._settings.epsilon)
 
 
-CUSTOM_OBJECTS = {layer.__name__: layer for layer in (Standardize, ClippedEmbedding, GlobalPool, LogMel)}
+CUSTOM_OBJECTS = {layer.__name__: layer for layer in (Standardize, ClippedEmbedding, GlobalPool, HashedNGrams, LogMel)}

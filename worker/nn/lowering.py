@@ -169,6 +169,57 @@ def _embedding(graph: Graph, layer: ly.Embedding, inputs: Sequence[Value], shape
     return Value(graph.node("Gather", [table, clipped], layer.name), shape)
 
 
+def _hashed_ngrams(graph: Graph, layer: ly.HashedNGrams, inputs: Sequence[Value], shape: Shape) -> Value:
+    name, value = layer.name, channels_last(graph, inputs[0])
+    limits = [graph.constant(f"byte.{limit}", np.int32(limit)) for limit in (0, 255)]
+    cast = graph.node("Cast", [value.name], f"{name}.bytes", to=onnx.TensorProto.INT32)
+    text = Value(graph.node("Clip", [cast, *limits], f"{name}.text"), value.shape)
+    runs = [_places_of_runs(graph, layer, text, size) for size in layer.sizes]
+    places = graph.node("Concat", runs, f"{name}.places", axis=1)
+    # The last place gathers what does not count.
+    width = graph.constant(f"{name}.width", np.array([layer.buckets + 1], np.int64))
+    rows = graph.node("Shape", [text.name], f"{name}.rows", end=1)
+    target = graph.node("Concat", [rows, width], f"{name}.size", axis=0)
+    zeros = graph.node("ConstantOfShape", [target], f"{name}.zeros", value=_one_number(0))
+    like = graph.node("Shape", [places], f"{name}.like")
+    ones = graph.node("ConstantOfShape", [like], f"{name}.ones", value=_one_number(1))
+    marked = graph.node("ScatterElements", [zeros, places, ones], f"{name}.marked", axis=1)
+    found = _columns(graph, marked, f"{name}.found", 0, layer.buckets)
+    axis = graph.constant("axis.1", np.array([1], np.int64))
+    number = graph.node("ReduceSum", [found, axis], f"{name}.number", keepdims=1)
+    filled = graph.node("Max", [number, graph.constant("number.1", np.float32(1))], f"{name}.filled")
+    length = graph.node("Sqrt", [filled], f"{name}.length")
+    return Value(graph.node("Div", [found, length], name), shape)
+
+
+def _places_of_runs(graph: Graph, layer: ly.HashedNGrams, text: Value, size: int) -> str:
+    """Write the hash of each run of `size` bytes, the formula of the layer; `buckets` for one that reaches padding."""
+    name, runs = f"{layer.name}.runs{size}", text.shape[0] - size + 1
+    factor, prime, buckets, code = (
+        graph.constant(f"hash.{number}", np.int32(number))
+        for number in (layer.FACTOR, layer.PRIME, layer.buckets, size)
+    )
+    parts = [_columns(graph, text.name, f"{name}.part{start}", start, start + runs) for start in range(size)]
+    for index, part in enumerate(parts):
+        product = graph.node("Mul", [code, factor], f"{name}.product{index}")
+        total = graph.node("Add", [product, part], f"{name}.sum{index}")
+        code = graph.node("Mod", [total, prime], f"{name}.code{index}")
+    mixed = graph.node("Mod", [graph.node("Mul", [code, factor], f"{name}.mixing"), prime], f"{name}.mixed")
+    place = graph.node("Mod", [mixed, buckets], f"{name}.place")
+    least = graph.node("Min", parts, f"{name}.least")
+    whole = graph.node("Greater", [least, graph.constant("byte.0", np.int32(0))], f"{name}.whole")
+    return graph.node("Where", [whole, place, buckets], f"{name}.places")
+
+
+def _columns(graph: Graph, source: str, name: str, start: int, end: int) -> str:
+    bounds = [graph.constant(f"column.{place}", np.array([place], np.int64)) for place in (start, end)]
+    return graph.node("Slice", [source, *bounds, graph.constant("axis.1", np.array([1], np.int64))], name)
+
+
+def _one_number(number: float) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array([number], np.float32))
+
+
 def _log_mel(graph: Graph, layer: ly.LogMel, inputs: Sequence[Value], shape: Shape) -> Value:
     value = channels_first(graph, inputs[0])
     basis = _fourier_basis(graph, layer)
@@ -368,6 +419,7 @@ _LOWERINGS: dict[str, Lowering] = {
     "standardize": _standardize,
     "rescale": _rescale,
     "embedding": _embedding,
+    "hashed_ngrams": _hashed_ngrams,
     "log_mel": _log_mel,
     "reshape": _reshape,
     "conv1d": _convolve,

@@ -18,7 +18,7 @@ from worker.nn.optimizers import WeightedMean
 
 EVALUATION_ROWS = 512
 # Raw inputs and sums over them leave the range of 16-bit numbers, so these compute in float32 throughout.
-EXACT_LAYERS = ("Standardize", "Rescaling", "LogMel")
+EXACT_LAYERS = ("Standardize", "Rescaling", "LogMel", "HashedNGrams")
 Figures = dict[str, float]
 
 

@@ -182,6 +182,10 @@ def _embedding(walk: _Walk, layer: ly.Embedding, _: Sequence[Labels], __: Shapes
     return made
 
 
+def _hashed_ngrams(_: _Walk, layer: ly.HashedNGrams, __: Sequence[Labels], ___: Shapes) -> Labels:
+    return np.full(layer.buckets, _FIXED)
+
+
 def _log_mel(walk: _Walk, layer: ly.LogMel, inputs: Sequence[Labels], _: Shapes) -> Labels:
     walk.join(inputs[0], _FIXED)
     return np.full(layer.mel_bins, _FIXED)
@@ -257,6 +261,7 @@ _RULES: dict[str, Rule] = {
     "standardize": _per_channel("mean", "deviation"),
     "batch_norm": _per_channel("gamma", "beta", "moving_mean", "moving_variance"),
     "embedding": _embedding,
+    "hashed_ngrams": _hashed_ngrams,
     "log_mel": _log_mel,
     "dense": _dense,
     "conv1d": _conv,

@@ -256,7 +256,9 @@ def _dense_front(network: Network) -> Dense | None:
 def _sees_bytes(network: Network, name: str) -> bool:
     """Say whether the rows are text, whose dense front is not one of images or signals."""
     layer = network.layer(name)
-    return layer.type == "embedding" or any(s != "input" and _sees_bytes(network, s) for s in layer.inputs)
+    return layer.type in ("embedding", "hashed_ngrams") or any(
+        s != "input" and _sees_bytes(network, s) for s in layer.inputs
+    )
 
 
 def _convolution_front(layer: Layer, shape: Shape, filters: Sequence[int]) -> list[Layer]:

@@ -20,6 +20,7 @@ LAYERS: list[tuple[tuple[int, ...], dict[str, object]]] = [
     (IMAGE, {"type": "standardize"}),
     (VECTOR, {"type": "rescale", "scale": 0.5, "offset": -1.0}),
     (VECTOR, {"type": "embedding", "vocabulary": 9, "width": 4}),
+    (VECTOR, {"type": "hashed_ngrams", "sizes": [1, 3], "buckets": 19}),
     ((400, 1), {"type": "log_mel", "sample_rate": 8000, "frame_length": 64, "frame_step": 32, "mel_bins": 8}),
     (SIGNAL, {"type": "reshape", "shape": [3, 11]}),
     (IMAGE, {"type": "reshape", "shape": [21, 9]}),
