@@ -23,7 +23,7 @@ from app.domain.layer_base import (
     sliding_shape,
 )
 
-RunLengths = Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(strict=False, min_length=1, max_length=16)]
+NGramSizes = Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(strict=False, min_length=1, max_length=16)]
 Buckets = Annotated[int, Field(ge=16, le=2**18)]
 
 
@@ -59,12 +59,12 @@ class Embedding(BaseLayer):
 
 
 class HashedNGrams(BaseLayer):
-    """Say which runs of bytes a text holds, whatever their place: (steps,) -> (buckets,).
+    """Say which n-grams of bytes a text holds, whatever their place: (steps,) -> (buckets,).
 
-    Runs b of n bytes, for each n in `sizes`, are hashed into buckets (Weinberger et al. 2009): h = n, for each byte
-    h = h f + b_i, last h = h f, all modulo p; the bucket is h modulo `buckets`. A bucket that some run falls into is
+    N-grams b, for each n in `sizes`, are hashed into buckets (Weinberger et al. 2009): h = n, for each byte
+    h = h f + b_i, last h = h f, all modulo p; the bucket is h modulo `buckets`. A bucket that some n-gram falls into is
     1 / sqrt(k), k the number of such buckets, else 0, so that long and short texts are alike. Zero bytes pad a text:
-    runs with one of them do not count.
+    n-grams with one of them do not count.
     """
 
     FACTOR: ClassVar[int] = 3571  # with PRIME, all products stay below 2^31
@@ -72,13 +72,13 @@ class HashedNGrams(BaseLayer):
 
     ranks = (1,)
     type: Literal["hashed_ngrams"] = "hashed_ngrams"
-    sizes: RunLengths = (1, 2, 3)
+    sizes: NGramSizes = (1, 2, 3)
     buckets: Buckets = 4096
 
     def apply(self, shape: Shape) -> Inference:
         """Infer."""
         if shape[0] < max(self.sizes):
-            raise self.misfit(f"looks for runs of {max(self.sizes)} bytes, but a row has only {shape[0]}")
+            raise self.misfit(f"looks for n-grams of {max(self.sizes)} bytes, but a row has only {shape[0]}")
         return Inference((self.buckets,))
 
 

@@ -90,7 +90,7 @@ def test_the_log_mel_spectrum_has_a_frame_per_step():
         (ly.MaxPool1D(name="p", pool_size=4), (3, 1), "leaves nothing"),
         (ly.LogMel(name="m", sample_rate=8000), (100, 1), "a row has only 100"),
         (ly.LogMel(name="m", sample_rate=8000), (1000, 2), "needs one channel"),
-        (ly.HashedNGrams(name="n", sizes=(1, 5)), (4,), "runs of 5 bytes, but a row has only 4"),
+        (ly.HashedNGrams(name="n", sizes=(1, 5)), (4,), "n-grams of 5 bytes, but a row has only 4"),
         (ly.HashedNGrams(name="n"), (9, 1), r"needs an input of shape \(features,\)"),
         (ly.Conv1D(name="c", filters=1, strides=2, dilation=2), (9, 1), "both strides and dilation"),
         (ly.Conv1D(name="c", filters=4, groups=2), (9, 3), "2 groups, but the 3 channels of its input"),

@@ -57,7 +57,7 @@ def test_a_preset_that_does_not_fit_names_those_that_do(name, kind):
     assert "mlp" in caught.value.hint
 
 
-def test_runs_of_bytes_are_weighed_without_embedding():
+def test_ngrams_of_bytes_are_weighed_without_embedding():
     network = build_network(adapter.validate_python({"type": "ngrams", "buckets": 512}), SCHEMAS["sms"])
     assert [layer.type for layer in network.layers] == ["hashed_ngrams", "rescale", "dense", "dropout", "dense"]
     assert trace(network).parameters == (512 + 1) * 32 + (32 + 1) * 2

@@ -247,7 +247,7 @@ def test_a_spectrum_keeps_its_bins_while_what_follows_is_pruned():
     assert removable(network) == {"conv": 4}
 
 
-def test_runs_of_bytes_keep_their_buckets_while_what_follows_is_pruned():
+def test_ngrams_of_bytes_keep_their_buckets_while_what_follows_is_pruned():
     network = network_of(
         ly.HashedNGrams(name="ngrams", buckets=64),
         ly.Dense(name="hidden", units=8),

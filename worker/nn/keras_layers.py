@@ -54,7 +54,7 @@ class GlobalPool(keras.layers.Layer):
 
 
 class HashedNGrams(keras.layers.Layer):
-    """Say which runs of bytes a text holds, hashed into buckets."""
+    """Say which n-grams of bytes a text holds, hashed into buckets."""
 
     def __init__(self, layer: ly.HashedNGrams | dict[str, Any], **options: object) -> None:
         super().__init__(**options)
@@ -72,8 +72,8 @@ class HashedNGrams(keras.layers.Layer):
         """Turn bytes (rows, steps) into (rows, buckets)."""
         text = ops.clip(ops.cast(inputs, "int32"), 0, 255)
         places = ops.concatenate([self._places(text, size) for size in self._settings.sizes], axis=1)
-        rows, runs = ops.shape(places)
-        row = ops.broadcast_to(ops.arange(rows)[:, None], (rows, runs))
+        rows, ngrams = ops.shape(places)
+        row = ops.broadcast_to(ops.arange(rows)[:, None], (rows, ngrams))
         indices = ops.reshape(ops.stack([row, places], axis=-1), (-1, 2))
         ones = ops.ones_like(indices[:, 0], dtype=self.compute_dtype)
         # The last place gathers what does not count.
@@ -82,10 +82,10 @@ class HashedNGrams(keras.layers.Layer):
         return found / ops.sqrt(ops.maximum(ops.sum(found, axis=1, keepdims=True), 1))
 
     def _places(self, text: Tensor, size: int) -> Tensor:
-        """Return the bucket of each run of `size` bytes, or `buckets` for a run that reaches into the padding."""
+        """Return the bucket of each n-gram of `size` bytes, or `buckets` for one that reaches into the padding."""
         factor, prime, buckets = self._settings.FACTOR, self._settings.PRIME, self._settings.buckets
-        runs = text.shape[1] - size + 1
-        parts = [text[:, start : start + runs] for start in range(size)]
+        ngrams = text.shape[1] - size + 1
+        parts = [text[:, start : start + ngrams] for start in range(size)]
         code, least = ops.full_like(parts[0], size), parts[0]
         for part in parts:
             code, least = ops.mod(code * factor + part, prime), ops.minimum(least, part)

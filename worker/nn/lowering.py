@@ -174,8 +174,8 @@ def _hashed_ngrams(graph: Graph, layer: ly.HashedNGrams, inputs: Sequence[Value]
     limits = [graph.constant(f"byte.{limit}", np.int32(limit)) for limit in (0, 255)]
     cast = graph.node("Cast", [value.name], f"{name}.bytes", to=onnx.TensorProto.INT32)
     text = Value(graph.node("Clip", [cast, *limits], f"{name}.text"), value.shape)
-    runs = [_places_of_runs(graph, layer, text, size) for size in layer.sizes]
-    places = graph.node("Concat", runs, f"{name}.places", axis=1)
+    ngrams = [_places_of_ngrams(graph, layer, text, size) for size in layer.sizes]
+    places = graph.node("Concat", ngrams, f"{name}.places", axis=1)
     # The last place gathers what does not count.
     width = graph.constant(f"{name}.width", np.array([layer.buckets + 1], np.int64))
     rows = graph.node("Shape", [text.name], f"{name}.rows", end=1)
@@ -192,14 +192,14 @@ def _hashed_ngrams(graph: Graph, layer: ly.HashedNGrams, inputs: Sequence[Value]
     return Value(graph.node("Div", [found, length], name), shape)
 
 
-def _places_of_runs(graph: Graph, layer: ly.HashedNGrams, text: Value, size: int) -> str:
-    """Write the hash of each run of `size` bytes, the formula of the layer; `buckets` for one that reaches padding."""
-    name, runs = f"{layer.name}.runs{size}", text.shape[0] - size + 1
+def _places_of_ngrams(graph: Graph, layer: ly.HashedNGrams, text: Value, size: int) -> str:
+    """Write the hash of each n-gram of `size` bytes by the formula of the layer; `buckets` if it reaches padding."""
+    name, ngrams = f"{layer.name}.ngrams{size}", text.shape[0] - size + 1
     factor, prime, buckets, code = (
         graph.constant(f"hash.{number}", np.int32(number))
         for number in (layer.FACTOR, layer.PRIME, layer.buckets, size)
     )
-    parts = [_columns(graph, text.name, f"{name}.part{start}", start, start + runs) for start in range(size)]
+    parts = [_columns(graph, text.name, f"{name}.part{start}", start, start + ngrams) for start in range(size)]
     for index, part in enumerate(parts):
         product = graph.node("Mul", [code, factor], f"{name}.product{index}")
         total = graph.node("Add", [product, part], f"{name}.sum{index}")

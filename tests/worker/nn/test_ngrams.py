@@ -1,4 +1,4 @@
-"""The runs of bytes of a text are found by one formula: in plain Python, in Keras and in ONNX."""
+"""The n-grams of bytes of a text are found by one formula: in plain Python, in Keras and in ONNX."""
 
 import numpy as np
 import pytest
@@ -28,10 +28,10 @@ def by_hand(row: np.ndarray) -> np.ndarray:
     places = set()
     for size in LAYER.sizes:
         for start in range(STEPS - size + 1):
-            run = [int(byte) for byte in row[start : start + size]]
-            if 0 not in run:
+            ngram = [int(byte) for byte in row[start : start + size]]
+            if 0 not in ngram:
                 code = size
-                for byte in run:
+                for byte in ngram:
                     code = (code * LAYER.FACTOR + byte) % LAYER.PRIME
                 places.add(code * LAYER.FACTOR % LAYER.PRIME % LAYER.buckets)
     found = np.zeros(LAYER.buckets)
@@ -45,19 +45,19 @@ def rows() -> np.ndarray:
     return np.concatenate([rows_of(TEXTS), noise])
 
 
-def test_keras_finds_the_runs_that_the_formula_finds(rows):
+def test_keras_finds_the_ngrams_that_the_formula_finds(rows):
     model = build_model(network_of(), seed=0)
     np.testing.assert_allclose(np.asarray(model(rows)), [by_hand(row) for row in rows], atol=1e-6)
 
 
-def test_the_graph_finds_the_runs_that_the_formula_finds(rows):
+def test_the_graph_finds_the_ngrams_that_the_formula_finds(rows):
     network = network_of(ly.Dense(name="answer", units=200, use_bias=False))
     graph = to_onnx(network, {"answer/kernel": np.eye(200, dtype=np.float32)})
     found = load_engine(graph.SerializeToString()).run(rows, ["logits"])[0]
     np.testing.assert_allclose(found, [by_hand(row) for row in rows], atol=1e-6)
 
 
-def test_padding_and_how_often_and_where_a_run_stands_change_nothing(rows):
+def test_padding_and_how_often_and_where_an_ngram_stands_change_nothing(rows):
     model = build_model(network_of(), seed=0)
     spread, again = rows_of(("ok ok ok", "\0\0ok ok ok ok")), np.asarray(model(rows_of(("ok ok ok",))))
     for answer in np.asarray(model(spread)):
