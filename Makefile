@@ -31,7 +31,12 @@ demo: install ## run the whole main job (DATASET=digits|fashion_mnist STACK=embe
 up: install ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/leanfuse up
 
-test: install ## run every test
+$(VENV)-clients/.installed: $(VENV)/.installed tests/conformance/requirements.txt
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	$(BIN)/uv pip sync --quiet --python $(@D)/bin/python tests/conformance/requirements.txt
+	@touch $@
+
+test: install $(VENV)-clients/.installed ## run every test, also with clients of others (in .venv-clients)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-jax: $(VENV)-jax/.installed ## run the tests of training on JAX, in an environment of their own (.venv-jax)

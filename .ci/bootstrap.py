@@ -39,7 +39,7 @@ def main(name: str = ".venv", *extras: str) -> None:
     uv = environment / "bin" / f"uv-{wheel.sha256[:12]}"
     if not uv.exists():
         unpack_uv(download(wheel), uv)
-    wanted = [part for extra in ("worker", *extras) for part in ("--extra", extra)]
+    wanted = [part for extra in ("worker", "openvino", *extras) for part in ("--extra", extra)]
     command = [str(uv), "sync", "--frozen", "--inexact", *wanted, "--python", str(environment / "bin" / "python")]
     sys.exit(subprocess.run(command, cwd=ROOT, env=uv_environment(environment), check=False).returncode)
 
