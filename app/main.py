@@ -1,10 +1,10 @@
 """The API process: builds everything once, in `create_app`."""
 
 import hashlib
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,12 @@ from sqlalchemy import Engine
 from app import __version__
 from app.api import system, v1
 from app.api.deps import Services
+from app.api.express import Express
 from app.api.leaving import noticing_signals
 from app.api.middleware import Gate
 from app.api.openapi import install_openapi
 from app.api.problems import install_handlers
+from app.api.v1 import predict
 from app.db.migrate import is_current
 from app.db.session import create_engine_for, make_sessions
 from app.domain.errors import LeanfuseError
@@ -35,7 +37,8 @@ from app.settings import Settings
 from app.store import open_store
 
 if TYPE_CHECKING:
-    from app.serving.runtime import Engine as ServingEngine
+    from app.serving.loading import PlanMaker
+    from app.serving.plans import Plan
 
 log = get_logger(__name__)
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -56,12 +59,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan(chosen, metrics),
         generate_unique_id_function=lambda route: route.name,
+        # Prometheus is what we answer to; asking each request for other tools' presence costs more than counting it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for router in (system.router, *v1.ROUTERS):
         app.include_router(router)
     system.install_static(app)
     install_handlers(app)
     install_openapi(app)
+    app.add_middleware(Express, lanes=[predict.EXPRESS])
     app.add_middleware(
         Gate,
         metrics=metrics,
@@ -93,7 +99,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         follower = threading.Thread(target=services.view.follow, args=(stop,), name="registry-view", daemon=True)
         follower.start()
         janitor.start()
-        log.info("api_started", version=__version__, predict_threads=_predict_threads())
+        log.info("api_started", version=__version__, predict_threads=settings.serving.threads_of_a_process)
         try:
             with noticing_signals(services.leaving):
                 yield
@@ -111,13 +117,21 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
 def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter) -> Services:
     sessions = make_sessions(engine)
     store = open_store(settings.store_url)
-    pool = EnginePool(store, _load_engine, metrics=metrics)
+    serving = settings.serving
+    pool = EnginePool(store, _LatePlanMaker(settings), metrics=metrics, budget_bytes=serving.memory_bytes)
     return Services(
         settings=settings,
         sessions=sessions,
         store=store,
         view=RegistryView(sessions),
-        predictor=Predictor(pool, metrics=metrics, threads=_predict_threads()),
+        predictor=Predictor(
+            pool,
+            metrics=metrics,
+            threads=serving.threads_of_a_process,
+            most_waiting_rows=serving.most_waiting_rows,
+            deadline_seconds=serving.deadline_seconds,
+            loading_seconds=serving.loading_seconds,
+        ),
         arrays=ArrayCache(store),
         hinter=hinter,
         metrics=metrics,
@@ -128,15 +142,26 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
     )
 
 
-def _load_engine(path: Path) -> "ServingEngine":
-    # ONNX Runtime takes a third of the start-up time, and the first model is loaded later.
-    from app.serving.runtime import load_engine
+class _LatePlanMaker:
+    """Make plans of graphs; ONNX Runtime takes a third of the start-up time, and the first model is loaded later."""
 
-    return load_engine(path, threads=1)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.tunes = settings.serving.tune
 
+    def load(self, path: Path) -> "Plan":
+        return self._maker.load(path)
 
-def _predict_threads() -> int:
-    return max(1, os.cpu_count() or 1)
+    def improve(self, path: Path, plan: "Plan") -> "Plan":
+        return self._maker.improve(path, plan)
+
+    @cached_property
+    def _maker(self) -> "PlanMaker":
+        from app.serving.loading import PlanMaker
+
+        serving = self._settings.serving
+        memory = self._settings.home / "tuning"
+        return PlanMaker(memory, threads=serving.threads_of_a_process, engine=serving.engine, tune=serving.tune)
 
 
 def _look_once(view: RegistryView) -> None:

@@ -18,6 +18,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        # Looking up a labelled instrument costs more than counting on it.
+        self._children: dict[tuple[Any, ...], Any] = {}
         self._requests = Counter(
             "leanfuse_http_requests", "Requests answered.", ("method", "route", "code"), registry=registry
         )
@@ -32,15 +34,31 @@ class Metrics:
         self._predictions = Counter(
             "leanfuse_predictions", "Predictions by outcome.", ("model", "version", "outcome"), registry=registry
         )
-        self._prediction_seconds = Histogram(
-            "leanfuse_prediction_duration_seconds",
-            "Time of a prediction inside the service.",
-            ("model", "stage"),
+        self._queue_seconds = Histogram(
+            "leanfuse_prediction_queue_seconds",
+            "Time that the rows of a prediction waited for an engine.",
+            ("model", "version"),
             buckets=_SECONDS,
             registry=registry,
         )
-        self._rows = Histogram("leanfuse_batch_size", "Rows of one run of an engine.", buckets=_ROWS, registry=registry)
-        self._loaded = Gauge("leanfuse_models_loaded", "Engines in memory.", registry=registry)
+        self._run_seconds = Histogram(
+            "leanfuse_prediction_run_seconds",
+            "Time of the runs that answered a prediction.",
+            ("model", "version"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._rows = Histogram(
+            "leanfuse_batch_rows",
+            "Rows of one run of an engine.",
+            ("model", "version"),
+            buckets=_ROWS,
+            registry=registry,
+        )
+        self._compute_seconds = Counter(
+            "leanfuse_batch_run_seconds", "Time spent in runs of engines.", ("model", "version"), registry=registry
+        )
+        self._loaded = Gauge("leanfuse_models_loaded", "Graphs in memory.", registry=registry)
         self._load_seconds = Histogram(
             "leanfuse_model_load_seconds", "Time to verify and load an engine.", buckets=_SECONDS, registry=registry
         )
@@ -50,24 +68,50 @@ class Metrics:
         """Count an answered request under its route's pattern."""
         route = str(getattr(scope.get("route"), "path_format", "unmatched"))
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._requests.labels(method, route, str(code)).inc()
-        self._durations.labels(method, route).observe(seconds)
+        count, durations = self._of_request(method, route, code)
+        count.inc()
+        durations.observe(seconds)
 
-    def observe_prediction(self, model: str, version: int, *, rows: int, seconds: Mapping[str, float]) -> None:
-        """Count a prediction that was answered; `seconds` by stage (queue, run)."""
-        self._predictions.labels(model, str(version), "ok").inc()
-        self._rows.observe(rows)
-        for stage, duration in seconds.items():
-            self._prediction_seconds.labels(model, stage).observe(duration)
+    def _of_request(self, method: str, route: str, code: int) -> tuple[Counter, Histogram]:
+        key = ("request", method, route, code)
+        if key not in self._children:
+            self._children[key] = (
+                self._requests.labels(method, route, str(code)),
+                self._durations.labels(method, route),
+            )
+        found: tuple[Counter, Histogram] = self._children[key]
+        return found
+
+    def observe_prediction(self, model: str, version: int, *, queue_seconds: float, run_seconds: float) -> None:
+        """Count a prediction that was answered."""
+        key = ("prediction", model, version)
+        if key not in self._children:
+            self._children[key] = (
+                self._predictions.labels(model, str(version), "ok"),
+                self._queue_seconds.labels(model, str(version)),
+                self._run_seconds.labels(model, str(version)),
+            )
+        count, queued, run = self._children[key]
+        count.inc()
+        queued.observe(queue_seconds)
+        run.observe(run_seconds)
+
+    def observe_batch(self, model: str, version: int, *, rows: int, seconds: float) -> None:
+        """Count a run of an engine, under the version whose requests it answered."""
+        self._rows.labels(model, str(version)).observe(rows)
+        self._compute_seconds.labels(model, str(version)).inc(seconds)
 
     def count_failure(self, model: str, version: int, outcome: str) -> None:
         """Count a prediction that failed."""
         self._predictions.labels(model, str(version), outcome).inc()
 
-    def observe_load(self, seconds: float, *, loaded: int) -> None:
-        """Note that an engine was loaded, and how many there are now."""
+    def observe_load(self, seconds: float) -> None:
+        """Note that a graph was loaded."""
         self._load_seconds.observe(seconds)
-        self._loaded.set(loaded)
+
+    def set_loaded(self, graphs: int) -> None:
+        """Note how many graphs are in memory."""
+        self._loaded.set(graphs)
 
     def render(self, jobs: Mapping[tuple[State, str], int]) -> bytes:
         """Return the text that Prometheus reads; `jobs` counts them by (state, kind)."""

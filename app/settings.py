@@ -42,6 +42,33 @@ class WorkerSettings(BaseModel):
         return self.threads or max(1, (os.cpu_count() or 1) // self.slots)
 
 
+class ServingSettings(BaseModel):
+    """Say how predictions are served by one API process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(1, ge=1, le=256, description="API processes of `leanfuse up`.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of one process's predictions; default: its share of the cores."
+    )
+    engine: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto", description="auto: whichever is measured to be faster for a model and a batch size."
+    )
+    tune: bool = Field(default=True, description="Measure engines, threads and batch sizes of every model once.")
+    most_waiting_rows: int = Field(4096, ge=1, description="Rows that may wait; more are refused with 503.")
+    deadline_seconds: float = Field(60.0, gt=0, le=3600, description="Longest time of one prediction.")
+    loading_seconds: float = Field(20.0, gt=0, le=3600, description="Longest wait for a model that is being loaded.")
+    memory_bytes: int = Field(2048 * MEBIBYTE, ge=1, description="Memory of loaded models; the longest unused go.")
+    pinned: tuple[str, ...] = Field(
+        (), description="Models loaded at the start and kept: `name`, `name/3` or `name@champion`."
+    )
+
+    @property
+    def threads_of_a_process(self) -> int:
+        """Return the threads that run predictions in one process: workers times threads never exceeds the cores."""
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+
 class Limits(BaseModel):
     """Bound what one request may bring."""
 
@@ -84,6 +111,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     timing: Timing = Field(default_factory=Timing)
     limits: Limits = Field(default_factory=Limits)
+    serving: ServingSettings = Field(default_factory=ServingSettings)
 
     @field_validator("home")
     @classmethod

@@ -10,6 +10,9 @@ from hypothesis import settings
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+# Measuring every tiny graph would take longer than the tests do; those about tuning turn it on.
+os.environ.setdefault("LEANFUSE_SERVING__TUNE", "false")
+
 pytest_plugins = ["tests.services"]
 
 

@@ -3,10 +3,10 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,19 +18,22 @@ from app.metrics import Metrics
 
 log = get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_POLICY = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 # Swagger UI sets inline styles and draws its icons from data URLs; scripts come from files only.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_LASTING_HEADERS = (*_HEADERS, (b"content-security-policy", _POLICY))
+_PASSING_HEADERS = (*_LASTING_HEADERS, (b"cache-control", b"no-store"))
+_PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", _PAGE_POLICY), (b"cache-control", b"no-store"))
 
 
 class Gate:
@@ -135,17 +138,16 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             self.code = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in self._headers():
-                headers.setdefault(name, value)
+            present = {name for name, _ in message["headers"]}
+            own = ((b"x-request-id", self.request_id.encode("ascii")), *_headers_of(self._path))
+            message["headers"] = [*message["headers"], *(item for item in own if item[0] not in present)]
         await self._send(message)
 
-    def _headers(self) -> Iterable[tuple[str, str]]:
-        yield from _HEADERS.items()
-        yield "X-Request-ID", self.request_id
-        yield "Content-Security-Policy", _PAGE_POLICY if self._path == "/docs" else _POLICY
-        if not self._path.startswith(("/static/", "/v1/")):
-            yield "Cache-Control", "no-store"
+
+def _headers_of(path: str) -> tuple[tuple[bytes, bytes], ...]:
+    if path == "/docs":
+        return _PAGE_HEADERS
+    return _LASTING_HEADERS if path.startswith(("/static/", "/v1/")) else _PASSING_HEADERS
 
 
 def _as_problem(unexpected: Exception) -> LeanfuseError:

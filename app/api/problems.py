@@ -85,13 +85,12 @@ def documented(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
 
 def install_handlers(app: FastAPI) -> None:
     """Let every expected exception leave as a problem; the gate answers for the unexpected."""
-    app.add_exception_handler(LeanfuseError, _answer)
-    app.add_exception_handler(RequestValidationError, _answer)
-    app.add_exception_handler(ValidationError, _answer)
-    app.add_exception_handler(HTTPException, _answer)
+    for kind in (LeanfuseError, RequestValidationError, ValidationError, HTTPException):
+        app.add_exception_handler(kind, answer_error)
 
 
-def _answer(request: Request, error: Exception) -> JSONResponse:
+def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer to a request that failed with an expected exception."""
     mapped, headers = _map(request, error)
     # TensorFlow Serving's clients read `error`; ours read the rest.
     extra = {"error": mapped.detail} if request.url.path.endswith(":predict") else {}

@@ -66,6 +66,7 @@ LeanfuseError
   |    +- DatabaseUnavailableError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
   |    +- OverloadedError
+  |    +- ModelLoadingError
   |    +- ArtifactCorruptedError
   +- JobError                       a job started and failed; job.error carries it (its leaves are in job_errors.py;
                                      one of them, MethodNotApplicableError (422), also refuses a job's spec)
@@ -327,6 +328,13 @@ class OverloadedError(UnavailableError):
 
     slug = "overloaded"
     title = "The service is overloaded"
+
+
+class ModelLoadingError(UnavailableError):
+    """The model is being loaded into memory."""
+
+    slug = "model-loading"
+    title = "The model is being loaded"
 
 
 class ArtifactCorruptedError(UnavailableError):

@@ -1,23 +1,37 @@
-"""Run predictions off the event loop: a bounded queue, a bounded number of threads, a deadline."""
+"""Predict with registered versions: loaded on first use, in batches, within a deadline."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from app.db.registry import VersionRow
 from app.domain.datasets import FileRef
-from app.domain.errors import LeanfuseError, ModelNotReadyError, OverloadedError, PredictionTimeoutError
+from app.domain.errors import (
+    LeanfuseError,
+    ModelLoadingError,
+    ModelNotReadyError,
+    PredictionTimeoutError,
+)
 from app.domain.models import served_file
 from app.metrics import Metrics
+from app.serving.batching import Batch, Batcher
 from app.serving.pool import EnginePool
 
-_BATCH_ROWS = 256
+if TYPE_CHECKING:
+    from app.serving.plans import Plan
+
 Rows = NDArray[Any]
+_LOADING_THREADS = 2
+
+
+class Label(NamedTuple):
+    """Name the version that metrics are counted under."""
+
+    name: str
+    version: int
 
 
 class Predictor:
@@ -29,71 +43,94 @@ class Predictor:
         *,
         metrics: Metrics,
         threads: int = 2,
-        most_waiting: int = 256,
+        most_waiting_rows: int = 4096,
         deadline_seconds: float = 60.0,
+        loading_seconds: float = 20.0,
     ) -> None:
         self._pool = pool
         self._metrics = metrics
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-        self._most_waiting = most_waiting
+        self._batcher = Batcher(threads=threads, most_waiting_rows=most_waiting_rows, on_batch=self._count_batch)
+        # Loading has threads of its own: while one model loads, others answer.
+        self._loader = ThreadPoolExecutor(_LOADING_THREADS, thread_name_prefix="load")
         self._deadline_seconds = deadline_seconds
-        self._waiting = 0
+        self._loading_seconds = loading_seconds
 
-    async def predict(self, version: VersionRow, rows: Rows, outputs: Sequence[str]) -> list[Rows]:
+    @property
+    def waiting_rows(self) -> int:
+        """Count the rows that wait for an engine."""
+        return self._batcher.waiting_rows
+
+    async def predict(
+        self, version: VersionRow, rows: Rows, outputs: Sequence[str], *, deadline_seconds: float | None = None
+    ) -> list[Rows]:
         """Return the named outputs for all rows.
 
         Args:
             version: A version that can serve.
             rows: [batch, *row shape], of the dtype of its signature.
             outputs: Names of outputs of its graph.
+            deadline_seconds: When to give up; default and upper limit: the service's.
 
         Raises:
-            OverloadedError: More predictions wait than the queue holds.
+            OverloadedError: More rows wait than the queue holds.
+            ModelLoadingError: The graph is not in memory yet, and takes longer to load than a caller shall wait.
             PredictionTimeoutError: The deadline passed.
         """
-        if self._waiting >= self._most_waiting:
-            raise OverloadedError("Too many predictions wait already.", hint="Try again in a moment.")
-        self._waiting += 1
+        label = Label(version.name, version.version)
+        seconds = min(self._deadline_seconds, deadline_seconds or self._deadline_seconds)
         try:
-            return await self._run(version, rows, outputs)
-        except LeanfuseError as failed:
-            self._metrics.count_failure(version.name, version.version, failed.slug)
-            raise
-        finally:
-            self._waiting -= 1
-
-    async def _run(self, version: VersionRow, rows: Rows, outputs: Sequence[str]) -> list[Rows]:
-        queued = time.perf_counter()
-        work = asyncio.get_running_loop().run_in_executor(self._executor, self._compute, version, rows, outputs)
-        try:
-            async with asyncio.timeout(self._deadline_seconds):
-                answers, started, ended = await work
+            async with asyncio.timeout(seconds):
+                return await self._run(version, rows, outputs, label)
         except TimeoutError:
-            seconds = f"{self._deadline_seconds:g} seconds"
+            self._metrics.count_failure(*label, PredictionTimeoutError.slug)
             raise PredictionTimeoutError(
-                f"The prediction took longer than {seconds}.", hint="Send fewer rows."
+                f"The prediction took longer than {seconds:g} seconds.", hint="Send fewer rows, or try again later."
             ) from None
-        seconds_by_stage = {"queue": started - queued, "run": ended - started}
-        self._metrics.observe_prediction(version.name, version.version, rows=len(rows), seconds=seconds_by_stage)
-        return answers
+        except LeanfuseError as failed:
+            self._metrics.count_failure(*label, failed.slug)
+            raise
 
-    def _compute(self, version: VersionRow, rows: Rows, outputs: Sequence[str]) -> tuple[list[Rows], float, float]:
-        started = time.perf_counter()
-        engine = self._pool.engine(_graph(version))
-        batches = [
-            engine.run(np.ascontiguousarray(rows[start : start + _BATCH_ROWS]), outputs)
-            for start in range(0, len(rows), _BATCH_ROWS)
-        ]
-        answers = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
-        return answers, started, time.perf_counter()
+    async def _run(self, version: VersionRow, rows: Rows, outputs: Sequence[str], label: Label) -> list[Rows]:
+        graph = _graph(version)
+        plan = self._pool.find(graph) or await self._load(version, graph)
+        answer = await self._batcher.run(graph.sha256, plan, rows, outputs, label)
+        self._metrics.observe_prediction(*label, queue_seconds=answer.queue_seconds, run_seconds=answer.run_seconds)
+        return answer.arrays
+
+    async def _load(self, version: VersionRow, graph: FileRef) -> "Plan":
+        work = asyncio.get_running_loop().run_in_executor(self._loader, self._pool.plan, graph)
+        work.add_done_callback(_look_at)
+        try:
+            # Whoever gives up leaves the loading going: the next one finds it done.
+            return await asyncio.wait_for(asyncio.shield(work), self._loading_seconds)
+        except TimeoutError:
+            raise ModelLoadingError(
+                f"{version.name}/{version.version} is being loaded.", hint="Try again in a moment."
+            ) from None
+
+    def _count_batch(self, batch: Batch) -> None:
+        name, version = batch.label if isinstance(batch.label, Label) else ("", 0)
+        self._metrics.observe_batch(name, version, rows=batch.rows, seconds=batch.seconds)
 
     def load(self, version: VersionRow) -> None:
-        """Verify and load the graph of a version now, so that its first prediction does not wait for it."""
-        self._pool.engine(_graph(version))
+        """Verify, load and warm up the graph of a version now, so that its first prediction does not wait for it."""
+        self._pool.plan(_graph(version))
+
+    def unload(self, version: VersionRow) -> None:
+        """Free the memory of a version; its next prediction loads it again."""
+        self._pool.unload(_graph(version))
 
     def close(self) -> None:
         """Let running predictions end, drop those that wait."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
+        self._batcher.close()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_at(work: "asyncio.Future[Plan]") -> None:
+    """Take note of a failure that nobody waits for any more; whoever still waits is told."""
+    if not work.cancelled():
+        work.exception()
 
 
 def _graph(version: VersionRow) -> FileRef:

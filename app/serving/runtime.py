@@ -75,6 +75,12 @@ def load_engine(graph: Path | bytes, *, threads: int = 1) -> Engine:
     return OnnxEngine(session, graph_bytes)
 
 
+def plain_bytes(path: Path) -> bytes:
+    """Return the plain ONNX graph of a plain or packed file."""
+    content = path.read_bytes()
+    return bytes(unpack(content).SerializeToString()) if is_packed(content) else content
+
+
 def _source(graph: Path | bytes) -> tuple[str | bytes, int]:
     """Return what the runtime reads, with its size: a plain file as it lies there, a packed one unpacked."""
     if isinstance(graph, Path):

@@ -1,14 +1,21 @@
 """Inputs that a model cannot take are refused with what was expected, what came, and the likely cause."""
 
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.api.deps import Services
 from app.serving.inputs import MOST_ROWS
+from app.serving.plans import Plan, Step
 from app.serving.pool import EnginePool
 from app.serving.predictor import Predictor
 from app.serving.runtime import load_engine
@@ -123,25 +130,62 @@ def test_another_media_type_is_refused(refusing: TestClient) -> None:
     assert_problem(answer, 415, "unsupported-media-type")
 
 
-@pytest.mark.parametrize(
-    ("limits", "code", "slug"),
-    [({"most_waiting": 0}, 503, "overloaded"), ({"deadline_seconds": 0.0}, 504, "prediction-timeout")],
-)
-def test_more_than_the_service_can_do_is_refused(
-    app: FastAPI,
-    client: TestClient,
-    services: Services,
-    registry: Registry,
-    limits: dict[str, Any],
-    code: int,
-    slug: str,
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Wait for at most ten seconds."""
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return True
+
+
+class Blocked:
+    """Serve like the engine of a graph, but only once it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = load_engine(path)
+        self.graph_bytes = self._engine.graph_bytes
+        self.free = threading.Event()
+
+    def run(self, inputs: Any, outputs: Sequence[str]) -> list[Any]:
+        assert self.free.wait(30)
+        return self._engine.run(inputs, outputs)
+
+
+class BlockedMaker:
+    """Make plans of engines that are blocked."""
+
+    tunes = False
+    engine: Blocked
+
+    def load(self, path: Path) -> Plan:
+        self.engine = Blocked(path)
+        return Plan(Step(1, self.engine, 1))  # type: ignore[arg-type]
+
+
+def test_what_takes_too_long_or_waits_behind_too_many_is_refused(
+    app: FastAPI, client: TestClient, services: Services, registry: Registry
 ) -> None:
     registry.add_dataset()
     registry.add_model()
-    pool = EnginePool(services.store, load_engine, metrics=services.metrics)
-    predictor = Predictor(pool, metrics=services.metrics, **limits)
+    maker = BlockedMaker()
+    pool = EnginePool(services.store, maker, metrics=services.metrics)  # type: ignore[arg-type]
+    predictor = Predictor(pool, metrics=services.metrics, threads=1, most_waiting_rows=2, deadline_seconds=2.0)
     app.state.services = replace(services, predictor=predictor)
-    answer = client.post("/v1/models/pets-cnn:predict", json={"instances": [ROW]})
-    assert_problem(answer, code, slug)
-    assert ("Retry-After" in answer.headers) == (code == 503)
+
+    def ask(rows: int) -> httpx.Response:
+        return client.post("/v1/models/pets-cnn:predict", json={"instances": [ROW] * rows})
+
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(ask, 1)
+        waiting = threads.submit(lambda: wait_until(lambda: hasattr(maker, "engine")) and ask(2))
+        wait_until(lambda: predictor.waiting_rows == 2)
+        refused = ask(1)
+        assert_problem(refused, 503, "overloaded")
+        assert "Retry-After" in refused.headers
+        assert_problem(running.result(), 504, "prediction-timeout")
+        assert_problem(waiting.result(), 504, "prediction-timeout")
+        maker.engine.free.set()
+        wait_until(lambda: predictor.waiting_rows == 0)
+        assert ask(1).status_code == 200
     predictor.close()

@@ -1,26 +1,32 @@
 """TensorFlow Serving's predict calls, on models and on ensembles: no database, no pydantic on the way."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
 
 from app.api.bodies import Json, read_loosely
 from app.api.deps import Services, Wired
+from app.api.express import Lane
 from app.api.openapi import json_body
 from app.api.problems import documented
-from app.api.v1.answers import Wanted, ask, class_sets, member_weights, reply
+from app.api.v1.answers import Answers, Wanted, ask, class_sets, member_weights, reply
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version
 from app.db.registry import VersionRow
 from app.domain import errors
 from app.domain.errors import FieldError
 from app.domain.explain import suggest
-from app.domain.names import Reference
+from app.domain.names import NAME_PATTERN, Reference
+from app.serving.decoding import read_plain_rows
 from app.serving.inputs import inputs_to_rows, instances_to_rows
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 # What TensorFlow Serving's own examples send: `curl -d` says it is a form, other clients say nothing.
 _MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "")
 _FIELDS = frozenset({"instances", "inputs", "signature_name", "members", "weights", "uncertainty", "sets"})
+_FIELD_OF_ANSWERS = {"instances": "predictions", "inputs": "outputs"}
 _FLAGS = ("members", "weights", "uncertainty", "sets")
 _SCHEMA = {
     "type": "object",
@@ -62,25 +68,25 @@ _DOCUMENTED: dict[str, Any] = {
 @router.post("/models/{name}:predict", summary="Predict with the newest version", **_DOCUMENTED)
 async def predict(request: Request, wired: Wired, name: NameInPath) -> Response:
     """Answer rows with a model's newest version."""
-    return await _predict(request, wired, await find_version(wired, Reference(name)))
+    return await _predict(wired, Reference(name), None, await request.body(), request.headers)
 
 
 @router.post("/models/{name}/versions/{version}:predict", summary="Predict with a version", **_DOCUMENTED)
 async def predict_version(request: Request, wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
     """Answer rows with one version of a model."""
-    return await _predict(request, wired, await find_version(wired, Reference(name, version)))
+    return await _predict(wired, Reference(name, version), None, await request.body(), request.headers)
 
 
 @router.post("/models/{name}/labels/{alias}:predict", summary="Predict with an alias", **_DOCUMENTED)
 async def predict_alias(request: Request, wired: Wired, name: NameInPath, alias: AliasInPath) -> Response:
     """Answer rows with the version that an alias names now."""
-    return await _predict(request, wired, await find_version(wired, Reference(name, alias=alias)))
+    return await _predict(wired, Reference(name, alias=alias), None, await request.body(), request.headers)
 
 
 @router.post("/ensembles/{name}:predict", summary="Predict with the newest version of an ensemble", **_DOCUMENTED)
 async def predict_ensemble(request: Request, wired: Wired, name: NameInPath) -> Response:
     """Answer rows with an ensemble's newest version."""
-    return await _predict(request, wired, await find_version(wired, Reference(name), kind="ensemble"))
+    return await _predict(wired, Reference(name), "ensemble", await request.body(), request.headers)
 
 
 @router.post(
@@ -90,28 +96,54 @@ async def predict_ensemble_version(
     request: Request, wired: Wired, name: NameInPath, version: VersionInPath
 ) -> Response:
     """Answer rows with one version of an ensemble."""
-    return await _predict(request, wired, await find_version(wired, Reference(name, version), kind="ensemble"))
+    return await _predict(wired, Reference(name, version), "ensemble", await request.body(), request.headers)
 
 
 @router.post("/ensembles/{name}/labels/{alias}:predict", summary="Predict with an alias of an ensemble", **_DOCUMENTED)
 async def predict_ensemble_alias(request: Request, wired: Wired, name: NameInPath, alias: AliasInPath) -> Response:
     """Answer rows with the version of an ensemble that an alias names now."""
-    return await _predict(request, wired, await find_version(wired, Reference(name, alias=alias), kind="ensemble"))
+    return await _predict(wired, Reference(name, alias=alias), "ensemble", await request.body(), request.headers)
 
 
-async def _predict(request: Request, wired: Services, version: VersionRow) -> Response:
-    body = await _read(request)
+async def _express(wired: Services, found: "re.Match[str]", body: bytes, headers: Headers) -> Response:
+    number = found["version"]
+    reference = Reference(found["name"], int(number) if number else None, found["alias"])
+    return await _predict(wired, reference, "ensemble" if found["resource"] == "ensembles" else None, body, headers)
+
+
+_NAME = NAME_PATTERN[1:-1]
+# Paths that break the naming rule are left to the documented routes, which know what to answer.
+EXPRESS = Lane(
+    re.compile(
+        rf"/v1/(?P<resource>models|ensembles)/(?P<name>{_NAME})"
+        rf"(?:/versions/(?P<version>[1-9][0-9]{{0,8}})|/labels/(?P<alias>{_NAME}))?:predict"
+    ),
+    "/v1/models/{name}:predict",
+    _express,
+)
+
+
+async def _predict(wired: Services, reference: Reference, kind: str | None, body: bytes, headers: Headers) -> Response:
+    _check_media_type(headers)
+    version = await find_version(wired, reference, kind=kind)
+    signature = version.manifest.input
+    plain = read_plain_rows(body, signature)
+    if plain is not None:
+        answers = await ask(wired, version, plain.rows, Wanted())
+        return _reply(version, _FIELD_OF_ANSWERS[plain.field], answers, {})
     content = _check_fields(read_loosely(body))
+    field = "instances" if "instances" in content else "inputs"
     # Python cannot tell a boolean from a number in an array, so the values are walked only if there may be one.
     booleans = b"true" in body or b"false" in body
-    signature = version.manifest.input
-    if "instances" in content:
-        rows = instances_to_rows(content["instances"], signature, may_hold_booleans=booleans)
-    else:
-        rows = inputs_to_rows(content["inputs"], signature, may_hold_booleans=booleans)
+    read = instances_to_rows if field == "instances" else inputs_to_rows
+    rows = read(content[field], signature, may_hold_booleans=booleans)
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
     answers = await ask(wired, version, rows, wanted)
-    answered: dict[str, Any] = {"predictions" if "instances" in content else "outputs": answers.fused}
+    return _reply(version, _FIELD_OF_ANSWERS[field], answers, content)
+
+
+def _reply(version: VersionRow, field: str, answers: Answers, content: Mapping[str, Any]) -> Response:
+    answered: dict[str, Any] = {field: answers.fused}
     if answers.members:
         answered["members"] = answers.members
     if content.get("weights"):
@@ -125,13 +157,12 @@ async def _predict(request: Request, wired: Services, version: VersionRow) -> Re
     return reply({**answered, "model": version.name, "version": version.version, "digest": version.digest})
 
 
-async def _read(request: Request) -> bytes:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _check_media_type(headers: Headers) -> None:
+    given = headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in _MEDIA_TYPES:
         raise errors.UnsupportedMediaTypeError(
             f"The body has the media type {given[:80]!r}.", hint="Send `Content-Type: application/json`."
         )
-    return await request.body()
 
 
 def _check_fields(content: Json) -> dict[str, Any]:
