@@ -33,6 +33,7 @@ from app.serving.arrays import ArrayCache
 from app.serving.pool import EnginePool
 from app.serving.predictor import Predictor
 from app.serving.view import RegistryView
+from app.serving.warming import warming
 from app.settings import Settings
 from app.store import open_store
 
@@ -119,19 +120,21 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
     store = open_store(settings.store_url)
     serving = settings.serving
     pool = EnginePool(store, _LatePlanMaker(settings), metrics=metrics, budget_bytes=serving.memory_bytes)
+    predictor = Predictor(
+        pool,
+        metrics=metrics,
+        threads=serving.threads_of_a_process,
+        most_waiting_rows=serving.most_waiting_rows,
+        deadline_seconds=serving.deadline_seconds,
+        loading_seconds=serving.loading_seconds,
+        logged_share=serving.logged_share,
+    )
     return Services(
         settings=settings,
         sessions=sessions,
         store=store,
-        view=RegistryView(sessions),
-        predictor=Predictor(
-            pool,
-            metrics=metrics,
-            threads=serving.threads_of_a_process,
-            most_waiting_rows=serving.most_waiting_rows,
-            deadline_seconds=serving.deadline_seconds,
-            loading_seconds=serving.loading_seconds,
-        ),
+        view=RegistryView(sessions, warming(predictor, serving.pinned)),
+        predictor=predictor,
         arrays=ArrayCache(store),
         hinter=hinter,
         metrics=metrics,

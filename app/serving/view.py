@@ -2,8 +2,9 @@
 
 import difflib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from app.db import registry
 from app.db.registry import Snapshot, VersionRow
@@ -16,19 +17,37 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class _Index:
+class RegistryIndex:
+    """Hold one state of the registry."""
+
     revision: int = -1
     models: Mapping[str, Mapping[int, VersionRow]] = field(default_factory=dict)
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     by_id: Mapping[str, VersionRow] = field(default_factory=dict)
 
+    def resolve(self, reference: Reference) -> VersionRow:
+        """Return the version that a reference names; see RegistryView.resolve."""
+        versions = self.models.get(reference.name)
+        if not versions:
+            raise _missing(f"There is no model {reference.name!r}.", "model", reference.name, list(self.models))
+        number = _number(self, reference)
+        if number not in versions:
+            detail = f"Model {reference.name!r} has no version {number} that can serve."
+            raise _missing(detail, "version", str(number), [str(known) for known in versions])
+        return versions[number]
+
+
+# What is done with a new state before it takes the place of the old one.
+Preparation: TypeAlias = Callable[[RegistryIndex, RegistryIndex], None]
+
 
 class RegistryView:
     """Hold one snapshot of the registry, exchanged as a whole, at most `seconds` old while the database answers."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, prepare: Preparation = lambda _old, _new: None) -> None:
         self._sessions = sessions
-        self._index = _Index()
+        self._prepare = prepare
+        self._index = RegistryIndex()
         self._refreshing = threading.Lock()
 
     @property
@@ -40,7 +59,9 @@ class RegistryView:
         """Read the registry again if it has changed; call it after every write of this process."""
         with self._refreshing, reading(self._sessions) as session:
             if registry.revision(session) != self._index.revision:
-                self._index = _make_index(registry.snapshot(session))
+                found = _make_index(registry.snapshot(session))
+                self._prepare(self._index, found)
+                self._index = found
 
     def follow(self, stop: threading.Event, *, seconds: float = 1.0) -> None:
         """Refresh until told to stop. While the database is away the last snapshot keeps serving."""
@@ -55,15 +76,7 @@ class RegistryView:
 
         A name alone names its newest version that was not rejected; raise VersionRejectedError when it has no other.
         """
-        index = self._index
-        versions = index.models.get(reference.name)
-        if not versions:
-            raise _missing(f"There is no model {reference.name!r}.", "model", reference.name, list(index.models))
-        number = _number(index, reference)
-        if number not in versions:
-            detail = f"Model {reference.name!r} has no version {number} that can serve."
-            raise _missing(detail, "version", str(number), [str(known) for known in versions])
-        return versions[number]
+        return self._index.resolve(reference)
 
     def versions(self, name: str) -> Sequence[VersionRow]:
         """Return all versions of a model that can be asked, the newest first."""
@@ -79,7 +92,7 @@ class RegistryView:
         return self._index.by_id.get(version_id)
 
 
-def _number(index: _Index, reference: Reference) -> int:
+def _number(index: RegistryIndex, reference: Reference) -> int:
     if reference.version is not None:
         return reference.version
     versions = index.models[reference.name]
@@ -95,11 +108,11 @@ def _number(index: _Index, reference: Reference) -> int:
     return aliases[reference.alias]
 
 
-def _make_index(snapshot: Snapshot) -> _Index:
+def _make_index(snapshot: Snapshot) -> RegistryIndex:
     models: dict[str, dict[int, VersionRow]] = {}
     for row in snapshot.versions:
         models.setdefault(row.name, {})[row.version] = row
-    return _Index(snapshot.revision, models, snapshot.aliases, {row.id: row for row in snapshot.versions})
+    return RegistryIndex(snapshot.revision, models, snapshot.aliases, {row.id: row for row in snapshot.versions})
 
 
 def _missing(detail: str, noun: str, given: str, known: Sequence[str]) -> ModelNotFoundError:
