@@ -14,7 +14,7 @@ import numpy as np
 from app.logging import get_logger
 from app.serving import openvino_engine
 from app.serving.plans import Plan, Step
-from app.serving.runtime import Engine, load_engine, plain_bytes
+from app.serving.runtime import CUDA, Engine, has_cuda, load_engine, plain_bytes
 from app.serving.tuning import Candidate, tune
 
 log = get_logger(__name__)
@@ -55,6 +55,8 @@ class PlanMaker:
 
     def _candidates(self, graph: bytes, base: Engine) -> list[Candidate]:
         found: list[Candidate] = []
+        if self._engine != "openvino" and has_cuda():
+            found.append(Candidate("cuda/1", 1, partial(load_engine, graph, provider=CUDA)))
         for threads in sorted({1, self._threads}):
             if self._engine != "openvino" and threads > 1:
                 found.append(Candidate(f"onnxruntime/{threads}", threads, partial(load_engine, graph, threads=threads)))
