@@ -54,7 +54,7 @@ def up(
     address, bound_port = listener.getsockname()[:2]
     console(stderr=True).print(f"Leanfuse serves on http://{address}:{bound_port} (docs at /docs); Ctrl-C ends it.")
     with kept_running(command, {}):
-        _serve(listener, workers=settings.serving.workers)
+        _serve(listener, workers=settings.serving.workers, access_log=settings.log_level == "debug")
 
 
 def demo(
@@ -111,7 +111,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> "subproces
     return subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, process_group=0)
 
 
-def _serve(listener: socket.socket, *, workers: int) -> None:
+def _serve(listener: socket.socket, *, workers: int, access_log: bool) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
@@ -123,6 +123,8 @@ def _serve(listener: socket.socket, *, workers: int) -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=5,
         workers=workers,
+        # A line for every request costs more than a small prediction; metrics count them all.
+        access_log=access_log,
     )
     try:
         if workers == 1:
