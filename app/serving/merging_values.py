@@ -95,6 +95,10 @@ class Builder:
         """Store int64 numbers."""
         return self.constant(("integers", values), np.array(values, np.int64))
 
+    def integer(self, value: int) -> str:
+        """Store an int64 number without axes."""
+        return self.constant(("integer", value), np.array(value, np.int64))
+
     def together(self, constant: Constant, way: tuple[object, ...], arrays: Sequence[Array], axis: int | None) -> str:
         """Store the members' arrays side by side along an axis, or stacked; `way` says how they were made."""
         key = (constant.names, *way, axis)
