@@ -1,8 +1,8 @@
 """Time fused graphs whose members are computed as one against plain ones, under ONNX Runtime and OpenVINO.
 
-Run `python -m benchmarks.merging` (about 90 seconds): it writes benchmarks/results/merging.json. The graphs of a job take
-turns, so that the machine's moods hit them alike. Weights are random, which changes no time; the answers of both graphs are
-compared before they are timed.
+Run `python -m benchmarks.merging` (one to two minutes): it writes benchmarks/results/merging.json. Each graph is timed
+with all its answers, and with nothing but `probabilities`. The graphs of a job take turns, so that the machine's moods
+hit them alike. Weights are random, which changes no time; the answers are compared before they are timed.
 """
 
 import json
@@ -24,6 +24,7 @@ from app.domain.presets import CNN, MLP, Architecture, ReferenceCNN, ResNet, bui
 from app.serving.graph import WeightedMean, fuse
 from app.serving.merging import variants
 from app.serving.runtime import load_engine
+from app.serving.sharing import asked_only
 from worker.nn.export import to_onnx
 
 RESULT = Path(__file__).parent / "results" / "merging.json"
@@ -148,16 +149,21 @@ def measure_job(name: str, job: Job) -> dict[str, object]:
     """Measure one job under all engines and numbers of threads."""
     graph = job.graph
     started = time.perf_counter()
-    graphs = variants(graph)
+    made = variants(graph)
     found: dict[str, object] = {"seconds_to_make_variants": round(time.perf_counter() - started, 3)}
-    print(f"{name}: {', '.join(which for which, _ in graphs)}, made in {found['seconds_to_make_variants']} s")
+    print(f"{name}: {', '.join(which for which, _ in made)}, made in {found['seconds_to_make_variants']} s")
+    graphs = {
+        f"{which}, {answers}": asked_only(one, outputs) if outputs else one
+        for which, one in made
+        for answers, outputs in (("all answers", ()), ("one answer", ("probabilities",)))
+    }
     for engine, load in ENGINES.items():
         for threads in THREADS:
-            cells = measure({which: load(made, threads) for which, made in graphs}, job.shape)
+            cells = measure({which: load(one, threads) for which, one in graphs.items()}, job.shape)
             found[f"{engine}, {threads} threads"] = cells
             for which, sizes in cells.items():
                 shown = "  ".join(f"{size}: {'/'.join(map(str, numbers))}" for size, numbers in sizes.items())
-                print(f"  {engine} {threads} {which:7} {shown}", flush=True)
+                print(f"  {engine} {threads} {which:19} {shown}", flush=True)
     return found
 
 

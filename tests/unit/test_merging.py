@@ -249,6 +249,15 @@ def test_a_set_of_classes_is_answered_as_before():
     assert "prediction_set" in answers(merged_alike(graph), raw_rows(graph))
 
 
+@pytest.mark.parametrize("taken", [("weighted.0", "weighted.1", "weighted.0"), ("weighted.1", "x.of_nothing")])
+def test_a_sum_that_takes_members_otherwise_stays_a_sum(taken):
+    graph = fuse(members_of(cnn(), 2), WeightedMean((1, 2)))
+    added = next(node for node in graph.graph.node if node.op_type == "Sum")
+    added.input[:] = taken
+    graph.graph.initializer.append(numpy_helper.from_array(np.ones(10, np.float32), "x.of_nothing"))
+    assert operators(merged_alike(graph))["Sum"] == 1
+
+
 def test_batches_of_no_rows_and_of_one_are_answered():
     merged = merged_alike(fuse(members_of(cnn(), 2), WeightedMean((1, 2))))
     for count in (0, 1):
