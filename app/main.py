@@ -164,7 +164,7 @@ class _LatePlanMaker:
 
         serving = self._settings.serving
         memory = self._settings.home / "tuning"
-        return PlanMaker(memory, threads=serving.threads_of_a_process, engine=serving.engine, tune=serving.tune)
+        return PlanMaker(memory, threads=serving.threads_of_a_process, engine=serving.engine)
 
 
 def _look_once(view: RegistryView) -> None:

@@ -45,7 +45,7 @@ def tune(
     """Measure all candidates at several batches and return the plan that takes the fastest for each.
 
     Args:
-        base: Answers every output, on one thread; what it answers is the reference that candidates must match.
+        base: Answers every output; what it answers is the reference that candidates must match.
         candidates: Ways to run the same graph.
         outputs: What is mostly asked for.
         threads: The budget of this process. One row goes where it is answered soonest, more rows where a thread
@@ -54,17 +54,17 @@ def tune(
         seconds: Time spent on each candidate and batch.
     """
     samples = {batch: _rows(base, batch, row) for batch in BATCHES}
-    first = Step(1, base, 1, "onnxruntime/1")
-    steps = [first, *(_loaded(candidate, base, samples, outputs) for candidate in candidates)]
-    fitting = [step for step in steps if step is not None and step.threads <= threads]
-    measured = [_measured(step, samples, outputs, seconds) for step in fitting]
+    steps = [_loaded(candidate, base, samples, outputs) for candidate in candidates if candidate.threads <= threads]
+    measured = [_measured(step, samples, outputs, seconds) for step in steps if step is not None]
+    if not measured:
+        return Plan(Step(1, base, 1))
     chosen = min(_by_runtime(measured), key=lambda found: _slowness(found, measured))
     cost = {step.at_least_rows: step.seconds * step.threads / step.at_least_rows for step in chosen}
     best = min(cost.values())
     worth = [batch for batch in BATCHES if cost[batch] <= best * _NEARLY]
     pays = best < _PAYS * cost[1]
     plan = Plan(
-        base=first,
+        base=Step(1, base, 1),
         outputs=frozenset(outputs),
         steps=chosen,
         most_rows=worth[-1] if pays else 1,

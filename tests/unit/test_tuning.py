@@ -1,5 +1,7 @@
 """What serves a graph is chosen by measuring, and only among what answers the same."""
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +39,7 @@ def candidate(name: str, engine: Slow, threads: int = 1) -> Candidate:
 
 
 def tuned(base: Slow, *candidates: Candidate, threads: int = 1) -> Any:
+    candidates = (candidate("onnxruntime/1", base), *candidates)
     return tune(base, candidates, ["probabilities"], threads=threads, seconds=0.01)  # type: ignore[arg-type]
 
 
@@ -72,8 +75,10 @@ def test_an_engine_that_cannot_be_loaded_is_left_out() -> None:
     def fail() -> Any:
         raise RuntimeError("no such operator")
 
-    plan = tune(Slow(0.0, 0.001), [Candidate("broken", 1, fail)], ["probabilities"], threads=1, seconds=0.01)  # type: ignore[arg-type]
+    plan = tuned(Slow(0.0, 0.001), Candidate("broken", 1, fail))
     assert {step.name for step in plan.steps} == {"onnxruntime/1"}
+    alone = tune(Slow(0.0, 0.001), [Candidate("broken", 1, fail)], ["probabilities"], threads=1, seconds=0.01)  # type: ignore[arg-type]
+    assert alone.step_for(1, ["probabilities"]) is alone.base
 
 
 def test_two_threads_must_be_twice_as_fast_for_batches_but_not_for_one_row() -> None:
@@ -115,6 +120,17 @@ def test_openvino_answers_outputs_in_the_order_asked_for(graph: Path, tmp_path: 
     names = ["probabilities", "logits"]
     for got, expected in zip(engine.run(rows, names), plain.base.engine.run(rows, names), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_runtime_that_kills_its_process_is_done_without(graph: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deadly" / "openvino"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", encoding="utf-8")
+    maker = PlanMaker(tmp_path / "tuning", threads=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder.parent), *sys.path]))
+        found = maker.improve(graph, maker.load(graph))
+    assert {step.name.partition("/")[0] for step in found.steps} == {"onnxruntime"}
 
 
 def test_a_damaged_note_of_a_measurement_is_measured_again(graph: Path, tmp_path: Path) -> None:
