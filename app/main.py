@@ -32,6 +32,7 @@ from app.queue import Hinter, make_hinter
 from app.serving.arrays import ArrayCache
 from app.serving.pool import EnginePool
 from app.serving.predictor import Predictor
+from app.serving.shadow import Shadows
 from app.serving.view import RegistryView
 from app.serving.warming import warming
 from app.settings import Settings
@@ -99,6 +100,8 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         stop = threading.Event()
         follower = threading.Thread(target=services.view.follow, args=(stop,), name="registry-view", daemon=True)
         follower.start()
+        counter = threading.Thread(target=services.shadows.follow, args=(stop,), name="shadow-counts", daemon=True)
+        counter.start()
         janitor.start()
         log.info("api_started", version=__version__, predict_threads=settings.serving.threads_of_a_process)
         try:
@@ -108,6 +111,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             stop.set()
             await run_in_threadpool(janitor.stop)
             follower.join(timeout=5)
+            counter.join(timeout=5)
             services.predictor.close()
             hinter.close()
             engine.dispose()
@@ -135,6 +139,7 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
         store=store,
         view=RegistryView(sessions, warming(predictor, serving.pinned)),
         predictor=predictor,
+        shadows=Shadows(predictor, sessions),
         arrays=ArrayCache(store),
         hinter=hinter,
         metrics=metrics,

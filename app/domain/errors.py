@@ -60,6 +60,7 @@ LeanfuseError
   |    +- ModelNotReadyError
   |    +- VersionRejectedError        it failed its gate, so no name without a number leads to it
   |    +- StillReferencedError
+  |    +- GateNotMetError            a candidate does not meet the conditions of its promotion
   |    +- IdempotencyInProgressError
   +- PreconditionFailedError (412)
   +- UnavailableError (503)
@@ -284,6 +285,13 @@ class StillReferencedError(ConflictError):
 
     slug = "still-referenced"
     title = "It is still in use"
+
+
+class GateNotMetError(ConflictError):
+    """A candidate does not meet the conditions of its promotion; `errors` names each with what was measured."""
+
+    slug = "gate-not-met"
+    title = "The candidate does not meet the conditions"
 
 
 class IdempotencyInProgressError(ConflictError):

@@ -1,19 +1,30 @@
 """The registry in memory: predictions resolve names and aliases here and never ask the database."""
 
 import difflib
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from app.db import registry
-from app.db.registry import Snapshot, VersionRow
+from app.db.registry import OpenRollout, Snapshot, VersionRow
 from app.db.session import Sessions, reading
 from app.domain.errors import ModelNotFoundError, UnavailableError
 from app.domain.names import Reference
+from app.domain.rollouts import share_of
 from app.logging import get_logger
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Route:
+    """Say which version answers, and which one runs beside it unseen, for which rollout."""
+
+    version: VersionRow
+    shadow: VersionRow | None = None
+    rollout_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,19 @@ class RegistryIndex:
     models: Mapping[str, Mapping[int, VersionRow]] = field(default_factory=dict)
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     by_id: Mapping[str, VersionRow] = field(default_factory=dict)
+    rollouts: Mapping[tuple[str, str], OpenRollout] = field(default_factory=dict)
+
+    def route(self, reference: Reference, key: str) -> Route:
+        """Return the version that answers a request, and the one that runs beside it; see RegistryView.route."""
+        version = self.resolve(reference)
+        rollout = self.rollouts.get((reference.name, reference.alias)) if reference.alias and self.rollouts else None
+        candidate = self.by_id.get(rollout.version_id) if rollout else None
+        if rollout is None or candidate is None:
+            return Route(version)
+        chosen = share_of(rollout.id, key or secrets.token_hex(8)) < rollout.percent
+        if rollout.mode == "split":
+            return Route(candidate if chosen else version)
+        return Route(version, candidate, rollout.id) if chosen else Route(version)
 
     def resolve(self, reference: Reference) -> VersionRow:
         """Return the version that a reference names; see RegistryView.resolve."""
@@ -78,6 +102,14 @@ class RegistryView:
         """
         return self._index.resolve(reference)
 
+    def route(self, reference: Reference, key: str = "") -> Route:
+        """Return the version that answers a request: an alias may have a candidate that gets a share of them.
+
+        Requests of one key always get the same version, and keep it while the candidate's share grows; without a key
+        chance decides. Raise as `resolve`.
+        """
+        return self._index.route(reference, key)
+
     def versions(self, name: str) -> Sequence[VersionRow]:
         """Return all versions of a model that can be asked, the newest first."""
         known = self._index.models.get(name, {})
@@ -112,7 +144,9 @@ def _make_index(snapshot: Snapshot) -> RegistryIndex:
     models: dict[str, dict[int, VersionRow]] = {}
     for row in snapshot.versions:
         models.setdefault(row.name, {})[row.version] = row
-    return RegistryIndex(snapshot.revision, models, snapshot.aliases, {row.id: row for row in snapshot.versions})
+    return RegistryIndex(
+        snapshot.revision, models, snapshot.aliases, {row.id: row for row in snapshot.versions}, snapshot.rollouts
+    )
 
 
 def _missing(detail: str, noun: str, given: str, known: Sequence[str]) -> ModelNotFoundError:

@@ -12,8 +12,8 @@ from app.api.deps import Services, Wired
 from app.api.express import Lane
 from app.api.openapi import json_body
 from app.api.problems import documented
-from app.api.v1.answers import Answers, Wanted, ask, class_sets, member_weights, reply
-from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version
+from app.api.v1.answers import Answers, Wanted, ask_along, class_sets, member_weights, reply
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, route_version
 from app.db.registry import VersionRow
 from app.domain import errors
 from app.domain.errors import FieldError
@@ -125,11 +125,12 @@ EXPRESS = Lane(
 
 async def _predict(wired: Services, reference: Reference, kind: str | None, body: bytes, headers: Headers) -> Response:
     _check_media_type(headers)
-    version = await find_version(wired, reference, kind=kind)
+    route = await route_version(wired, reference, headers, kind=kind)
+    version = route.version
     signature = version.manifest.input
     plain = read_plain_rows(body, signature)
     if plain is not None:
-        answers = await ask(wired, version, plain.rows, Wanted())
+        answers = await ask_along(wired, route, plain.rows, Wanted())
         return _reply(version, _FIELD_OF_ANSWERS[plain.field], answers, {})
     content = _check_fields(read_loosely(body))
     field = "instances" if "instances" in content else "inputs"
@@ -138,7 +139,7 @@ async def _predict(wired: Services, reference: Reference, kind: str | None, body
     read = instances_to_rows if field == "instances" else inputs_to_rows
     rows = read(content[field], signature, may_hold_booleans=booleans)
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
-    answers = await ask(wired, version, rows, wanted)
+    answers = await ask_along(wired, route, rows, wanted)
     return _reply(version, _FIELD_OF_ANSWERS[field], answers, content)
 
 
