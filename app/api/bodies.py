@@ -50,18 +50,19 @@ def check_media_type(request: Request, pattern: re.Pattern[str], expected: str) 
         )
 
 
-def check_json(body: bytes) -> Json:
+def check_json(body: bytes, *, only_finite: bool = True) -> Json:
     """Return the value of strict JSON.
 
     Raise MalformedJsonError for a broken document, a key given twice, or nesting beyond 64; NonFiniteNumberError for
-    NaN, Infinity and 1e999; NumberOutOfRangeError beyond 64 bits; InvalidStringError for U+0000 and lone surrogates.
+    NaN, Infinity and 1e999, which `only_finite=False` lets through; NumberOutOfRangeError beyond 64 bits;
+    InvalidStringError for U+0000 and lone surrogates.
     """
     try:
         value = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_refuse_twins,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_constant=_refuse_constant if only_finite else float,
+            parse_float=_finite if only_finite else float,
             parse_int=_int64,
         )
     except UnicodeDecodeError:
@@ -141,8 +142,4 @@ def read_loosely(body: bytes) -> Json:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        pass
-    try:
-        return check_json(body)
-    except errors.NonFiniteNumberError:
-        return json.loads(body)
+        return check_json(body, only_finite=False)
