@@ -33,6 +33,7 @@ LeanfuseError
   |    +- ReadOnlyFieldError
   |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
   |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
+  |    +- TaskMismatchError           a model is asked for what another task answers
   +- MalformedRequestError (400)
   |    +- DigestMismatchError
   |    +- MalformedJsonError
@@ -442,6 +443,13 @@ class EmptyInputError(InvalidInputError):
 
     slug = "empty-input"
     title = "The input has no rows"
+
+
+class TaskMismatchError(InvalidInputError):
+    """Classes were asked of a regression, or a value of a classification."""
+
+    slug = "task-mismatch"
+    title = "The model does another task"
 
 
 class InvalidInputValueError(InvalidInputError):

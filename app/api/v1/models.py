@@ -10,9 +10,8 @@ from pydantic import Field, TypeAdapter
 from app.api.bodies import read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
-from app.api.pages import Pages, refuse_unknown_filters
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
-from app.api.v1.answers import main_output
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, look_again, matches
 from app.api.v1.schemas import (
     LineageOut,
@@ -35,7 +34,6 @@ from app.domain.specs import TagText
 
 router = APIRouter(prefix="/v1", tags=["models"])
 REPORT = "report.json"
-_TENSORFLOW_TYPES = {"float32": "DT_FLOAT", "uint8": "DT_UINT8"}
 IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]
 
 
@@ -53,17 +51,25 @@ class DescriptionIn(Value):
 
 _tags: TypeAdapter[TagsIn] = TypeAdapter(TagsIn)
 _description: TypeAdapter[DescriptionIn] = TypeAdapter(DescriptionIn)
+_REFUSALS = (
+    errors.MalformedJsonError,
+    errors.ModelNotFoundError,
+    errors.InvalidRequestError,
+    errors.UnsupportedMediaTypeError,
+    errors.PayloadTooLargeError,
+)
 
 
-async def _read_tags(request: Request) -> TagsIn:
+# Bodies are read only where the path names something, so they ask for the path too.
+async def _read_tags(request: Request, name: NameInPath, version: VersionInPath) -> TagsIn:  # noqa: ARG001
     return await read_model(request, _tags)
 
 
-async def _read_description(request: Request) -> DescriptionIn:
+async def _read_description(request: Request, name: NameInPath) -> DescriptionIn:  # noqa: ARG001
     return await read_model(request, _description)
 
 
-@router.get("/models", summary="List models", responses=documented(errors.InvalidPageTokenError))
+@router.get("/models", summary="List models", responses=documented(*LISTING))
 def list_models(
     request: Request, wired: Wired, page: Pages, kind: Annotated[VersionKind | None, Query()] = None
 ) -> ModelList:
@@ -86,11 +92,8 @@ def get_model(wired: Wired, name: NameInPath) -> ModelOut:
 @router.patch(
     "/models/{name}",
     summary="Describe a model",
-    openapi_extra=json_body(
-        {"type": "object", "properties": {"description": {"type": "string"}}, "required": ["description"]},
-        {"a sentence": {"description": "Reads handwritten digits."}},
-    ),
-    responses=documented(errors.ModelNotFoundError, errors.InvalidRequestError, errors.UnsupportedMediaTypeError),
+    openapi_extra=json_body(_description.json_schema(), {"a sentence": {"description": "Reads handwritten digits."}}),
+    responses=documented(*_REFUSALS),
 )
 def update_model(
     wired: Wired, name: NameInPath, body: Annotated[DescriptionIn, Depends(_read_description)]
@@ -101,7 +104,9 @@ def update_model(
     return get_model(wired, name)
 
 
-@router.get("/models/{name}/versions", summary="List versions", responses=documented(errors.ModelNotFoundError))
+@router.get(
+    "/models/{name}/versions", summary="List versions", responses=documented(errors.ModelNotFoundError, *LISTING)
+)
 def list_versions(request: Request, wired: Wired, name: NameInPath, page: Pages) -> VersionList:
     """List a model's versions, the newest first."""
     refuse_unknown_filters(request, frozenset())
@@ -136,11 +141,8 @@ async def _version(wired: Services, reference: Reference, response: Response) ->
 @router.patch(
     "/models/{name}/versions/{version}",
     summary="Replace a version's tags",
-    openapi_extra=json_body(
-        {"type": "object", "properties": {"tags": {"type": "object"}}, "required": ["tags"]},
-        {"one tag": {"tags": {"team": "vision"}}},
-    ),
-    responses=documented(errors.ModelNotFoundError, errors.InvalidRequestError, errors.UnsupportedMediaTypeError),
+    openapi_extra=json_body(_tags.json_schema(), {"one tag": {"tags": {"team": "vision"}}}),
+    responses=documented(*_REFUSALS),
 )
 def update_version(
     wired: Wired, name: NameInPath, version: VersionInPath, body: Annotated[TagsIn, Depends(_read_tags)]
@@ -259,48 +261,3 @@ def _in_view(wired: Services, reference: Reference) -> VersionRow:
         return wired.view.resolve(reference)
     except errors.ModelNotFoundError:
         return look_again(wired, reference)
-
-
-@router.get("/models/{name}/metadata", summary="Signature of a model", responses=documented(errors.ModelNotFoundError))
-async def get_model_metadata(wired: Wired, name: NameInPath) -> dict[str, Any]:
-    """Return the signature of the newest version, as TensorFlow Serving writes it."""
-    return _metadata(await find_version(wired, Reference(name)))
-
-
-@router.get(
-    "/models/{name}/versions/{version}/metadata",
-    summary="Signature of a version",
-    responses=documented(errors.ModelNotFoundError),
-)
-async def get_version_metadata(wired: Wired, name: NameInPath, version: VersionInPath) -> dict[str, Any]:
-    """Return the signature of a version, as TensorFlow Serving writes it."""
-    return _metadata(await find_version(wired, Reference(name, version)))
-
-
-@router.get(
-    "/models/{name}/labels/{alias}/metadata",
-    summary="Signature of an alias",
-    responses=documented(errors.ModelNotFoundError),
-)
-async def get_alias_metadata(wired: Wired, name: NameInPath, alias: AliasInPath) -> dict[str, Any]:
-    """Return the signature of the version that an alias names now, as TensorFlow Serving writes it."""
-    return _metadata(await find_version(wired, Reference(name, alias=alias)))
-
-
-def _metadata(row: VersionRow) -> dict[str, Any]:
-    manifest = row.manifest
-    width = len(manifest.classes) if manifest.task == "classification" else 1
-    signature = {
-        "inputs": {"x": _tensor(_TENSORFLOW_TYPES[manifest.input.dtype], manifest.input.shape)},
-        "outputs": {main_output(manifest): _tensor("DT_FLOAT", (width,))},
-        "method_name": "tensorflow/serving/predict",
-    }
-    return {
-        "model_spec": {"name": row.name, "signature_name": "", "version": str(row.version)},
-        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
-    }
-
-
-def _tensor(dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    sizes = [{"size": str(size), "name": ""} for size in (-1, *shape)]
-    return {"dtype": dtype, "tensor_shape": {"dim": sizes, "unknown_rank": False}}
