@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from app.api.deps import Services, Wired
-from app.api.pages import Pages, refuse_unknown_filters
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1.lookup import NameInPath, VersionInPath, check_kind, find_version
 from app.api.v1.models import REPORT, read_json_artifact
@@ -63,7 +63,7 @@ class EnsembleList(BaseModel):
     next_page_token: str = ""
 
 
-@router.get("/ensembles", summary="List ensembles", responses=documented(errors.InvalidPageTokenError))
+@router.get("/ensembles", summary="List ensembles", responses=documented(*LISTING))
 def list_ensembles(request: Request, wired: Wired, page: Pages) -> EnsembleList:
     """List the models whose newest version fuses others."""
     refuse_unknown_filters(request, frozenset())

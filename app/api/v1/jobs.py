@@ -16,7 +16,7 @@ from app.api.bodies import read_json
 from app.api.deps import Services, Wired
 from app.api.idempotency import OptionalKey, fingerprint
 from app.api.openapi import json_body
-from app.api.pages import Pages, refuse_unknown_filters
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1 import submission
 from app.api.v1.examples import JOB_SPECS
@@ -123,7 +123,7 @@ def accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
     return Response(orjson.dumps(document), 202, headers, "application/json")
 
 
-@router.get("/jobs", summary="List jobs, the newest first", responses=documented(errors.InvalidPageTokenError))
+@router.get("/jobs", summary="List jobs, the newest first", responses=documented(*LISTING))
 def list_jobs(
     request: Request,
     wired: Wired,
