@@ -81,10 +81,28 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _replace_default_problem(operation)
+            _forget_empty_defaults(operation)
+            _name_body(operation, schemas)
             if path.endswith(":predict"):
                 _describe_prediction(operation)
     _name_properties(document)
     return document
+
+
+def _forget_empty_defaults(operation: dict[str, Any]) -> None:
+    """Leave out defaults that only stand for absence: generated clients would send `Idempotency-Key:` with nothing."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["schema"].get("default") == "":
+            del parameter["schema"]["default"]
+
+
+def _name_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Move the schema of a body to the components, so that generated clients call it by its name alone."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("title")
+    if name:
+        schemas[name] = content["schema"]
+        content["schema"] = {"$ref": f"#/components/schemas/{name}"}
 
 
 def _name_properties(node: object) -> None:
