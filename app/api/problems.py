@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.domain import errors
 from app.domain.errors import LeanfuseError
@@ -17,6 +18,7 @@ from app.domain.explain import explain_parameters, explain_validation
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
+_CLIENT_CLOSED_REQUEST = 499  # no standard; nginx counts it so
 _TENSORFLOW_VERBS = (":predict", ":classify", ":regress")
 
 
@@ -90,6 +92,12 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(ValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
+    app.add_exception_handler(ClientDisconnect, _note_absence)
+
+
+def _note_absence(_request: Request, _gone: Exception) -> Response:
+    """Let a request whose sender left count as that, not as a failure of ours; nobody reads the answer."""
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
 def _answer(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
+from starlette.requests import ClientDisconnect
 
 from app.api.bodies import read_json
 from app.api.deps import Services, Wired
@@ -146,6 +147,7 @@ def list_jobs(
 
 @router.get("/jobs/{job_id:uuid}", summary="Look at a job", responses=documented(errors.JobNotFoundError))
 async def get_job(
+    request: Request,
     wired: Wired,
     job_id: UUID,
     response: Response,
@@ -157,6 +159,8 @@ async def get_job(
     found = await run_in_threadpool(_load, wired, str(job_id))
     while not found.done and time.monotonic() < deadline and not wired.leaving.is_set():
         await asyncio.sleep(_LOOK_SECONDS)
+        if await request.is_disconnected():
+            raise ClientDisconnect
         found = await run_in_threadpool(_load, wired, str(job_id))
     if wait_seconds:
         response.headers["Preference-Applied"] = f"wait={wait_seconds:g}"
