@@ -26,6 +26,19 @@ async def read_json(request: Request) -> bytes:
     return body
 
 
+async def read_small_json(request: Request, most_bytes: int) -> Json:
+    """Return the value of strict JSON where larger bodies of another kind are welcome too."""
+    check_media_type(request, _JSON_TYPE, "application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most_bytes:
+            raise errors.PayloadTooLargeError(
+                f"The body is larger than {most_bytes:,} bytes, the limit of JSON.", hint="Upload files as a form."
+            )
+    return check_json(bytes(body))
+
+
 async def read_model(request: Request, adapter: TypeAdapter[Body]) -> Body:
     """Return the body as a model; raise the error that names each wrong field."""
     body = await read_json(request)

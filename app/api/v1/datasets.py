@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from app.api.bodies import Json, check_json, read_json
+from app.api.bodies import Json, read_small_json
 from app.api.deps import Services, Wired
 from app.api.forms import copy_upload, form_options, opened_form, required_file, workspace
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
@@ -98,7 +98,7 @@ async def add_dataset(request: Request, wired: Wired, response: Response) -> Dat
 
 
 async def _add_builtin(request: Request, wired: Services) -> tuple[DatasetOut, bool]:
-    given = check_json(await read_json(request))
+    given = await read_small_json(request, wired.settings.limits.body_bytes)
     if isinstance(given, dict) and "builtin" in given:
         given.setdefault("name", given["builtin"])
     options = _read_options(given)
