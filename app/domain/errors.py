@@ -63,6 +63,7 @@ LeanfuseError
   |    +- StillReferencedError
   |    +- IdempotencyInProgressError
   +- PreconditionFailedError (412)
+  +- RangeNotSatisfiableError (416)
   +- UnavailableError (503)
   |    +- DatabaseUnavailableError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
@@ -299,6 +300,14 @@ class PreconditionFailedError(LeanfuseError):
     slug = "precondition-failed"
     title = "The resource has changed"
     code = 412
+
+
+class RangeNotSatisfiableError(LeanfuseError):
+    """Several ranges of a file were asked for, or one beyond its end."""
+
+    slug = "range-not-satisfiable"
+    title = "The range cannot be sent"
+    code = 416
 
 
 class UnavailableError(LeanfuseError):
