@@ -74,7 +74,11 @@ def list_ensembles(request: Request, wired: Wired, page: Pages) -> EnsembleList:
     return EnsembleList(ensembles=described, next_page_token=page.token(found.next))
 
 
-@router.get("/ensembles/{name}", summary="Look at an ensemble", responses=documented(errors.ModelNotFoundError))
+@router.get(
+    "/ensembles/{name}",
+    summary="Look at an ensemble",
+    responses=documented(errors.ModelNotFoundError, errors.VersionRejectedError),
+)
 def get_ensemble(wired: Wired, name: NameInPath) -> EnsembleOut:
     """Return the newest version of an ensemble: members, weights, gain."""
     wired.view.refresh()
@@ -84,7 +88,7 @@ def get_ensemble(wired: Wired, name: NameInPath) -> EnsembleOut:
 @router.get(
     "/ensembles/{name}/versions/{version}",
     summary="Look at a version of an ensemble",
-    responses=documented(errors.ModelNotFoundError),
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 async def get_ensemble_version(wired: Wired, name: NameInPath, version: VersionInPath) -> EnsembleOut:
     """Return one version of an ensemble: members, weights, gain."""

@@ -56,6 +56,7 @@ _description: TypeAdapter[DescriptionIn] = TypeAdapter(DescriptionIn)
 _REFUSALS = (
     errors.MalformedJsonError,
     errors.ModelNotFoundError,
+    errors.ModelDeletedError,
     errors.InvalidRequestError,
     errors.UnsupportedMediaTypeError,
     errors.PayloadTooLargeError,
@@ -118,7 +119,9 @@ def list_versions(request: Request, wired: Wired, name: NameInPath, page: Pages)
 
 
 @router.get(
-    "/models/{name}/versions/{version}", summary="Look at a version", responses=documented(errors.ModelNotFoundError)
+    "/models/{name}/versions/{version}",
+    summary="Look at a version",
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 async def get_version(wired: Wired, name: NameInPath, version: VersionInPath, response: Response) -> VersionOut:
     """Return one version: what it is, what was measured, which files it has."""
@@ -177,7 +180,7 @@ def delete_version(wired: Wired, name: NameInPath, version: VersionInPath) -> No
     response_model=None,
     responses={
         200: {"description": "Every measured number.", "content": {"application/json": {"schema": {"type": "object"}}}},
-        **documented(errors.ModelNotFoundError, errors.ArtifactCorruptedError),
+        **documented(errors.ModelNotFoundError, errors.ModelDeletedError, errors.ArtifactCorruptedError),
     },
 )
 def get_report(wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
@@ -207,7 +210,9 @@ def _known_files(row: VersionRow) -> str:
 
 
 @router.get(
-    "/models/{name}/versions/{version}/lineage", summary="Lineage", responses=documented(errors.ModelNotFoundError)
+    "/models/{name}/versions/{version}/lineage",
+    summary="Lineage",
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 def get_lineage(wired: Wired, name: NameInPath, version: VersionInPath) -> LineageOut:
     """Return what a version was made from (parent, teacher, members), and what was made from it."""
@@ -228,7 +233,12 @@ def get_lineage(wired: Wired, name: NameInPath, version: VersionInPath) -> Linea
     responses={
         206: {"description": "The range that was asked for.", "content": {"application/octet-stream": {}}},
         304: {"description": "The file is the one of the given ETag."},
-        **documented(errors.ModelNotFoundError, errors.RangeNotSatisfiableError, errors.ArtifactCorruptedError),
+        **documented(
+            errors.ModelNotFoundError,
+            errors.ModelDeletedError,
+            errors.RangeNotSatisfiableError,
+            errors.ArtifactCorruptedError,
+        ),
     },
 )
 def download_artifact(

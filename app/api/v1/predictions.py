@@ -71,7 +71,9 @@ _DOCUMENTED: dict[str, Any] = {
         304: {"description": "Nothing has changed since the given ETag."},
         **documented(
             errors.ModelNotFoundError,
+            errors.ModelDeletedError,
             errors.ModelNotReadyError,
+            errors.VersionRejectedError,
             errors.DatasetNotFoundError,
             errors.InputShapeMismatchError,
             errors.InvalidInputValueError,

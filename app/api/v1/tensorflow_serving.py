@@ -127,7 +127,11 @@ def _reply(version: VersionRow, results: list[Any]) -> Response:
     return reply({"results": results, "model": version.name, "version": version.version, "digest": version.digest})
 
 
-@router.get("/models/{name}/metadata", summary="Signature of a model", responses=documented(errors.ModelNotFoundError))
+@router.get(
+    "/models/{name}/metadata",
+    summary="Signature of a model",
+    responses=documented(errors.ModelNotFoundError, errors.VersionRejectedError),
+)
 async def get_model_metadata(wired: Wired, name: NameInPath) -> ModelMetadata:
     """Return the signature of the newest version, as TensorFlow Serving writes it."""
     return _metadata(await find_version(wired, Reference(name)))
@@ -136,7 +140,7 @@ async def get_model_metadata(wired: Wired, name: NameInPath) -> ModelMetadata:
 @router.get(
     "/models/{name}/versions/{version}/metadata",
     summary="Signature of a version",
-    responses=documented(errors.ModelNotFoundError),
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 async def get_version_metadata(wired: Wired, name: NameInPath, version: VersionInPath) -> ModelMetadata:
     """Return the signature of a version, as TensorFlow Serving writes it."""
@@ -146,7 +150,7 @@ async def get_version_metadata(wired: Wired, name: NameInPath, version: VersionI
 @router.get(
     "/models/{name}/labels/{alias}/metadata",
     summary="Signature of an alias",
-    responses=documented(errors.ModelNotFoundError),
+    responses=documented(errors.ModelNotFoundError, errors.VersionRejectedError),
 )
 async def get_alias_metadata(wired: Wired, name: NameInPath, alias: AliasInPath) -> ModelMetadata:
     """Return the signature of the version that an alias names now, as TensorFlow Serving writes it."""
