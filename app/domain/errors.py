@@ -33,6 +33,7 @@ LeanfuseError
   |    +- ReadOnlyFieldError
   |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
   |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
+  |    +- TaskMismatchError           a model is asked for what another task answers
   +- MalformedRequestError (400)
   |    +- DigestMismatchError
   |    +- MalformedJsonError
@@ -63,6 +64,7 @@ LeanfuseError
   |    +- GateNotMetError            a candidate does not meet the conditions of its promotion
   |    +- IdempotencyInProgressError
   +- PreconditionFailedError (412)
+  +- RangeNotSatisfiableError (416)
   +- UnavailableError (503)
   |    +- DatabaseUnavailableError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
@@ -309,6 +311,14 @@ class PreconditionFailedError(LeanfuseError):
     code = 412
 
 
+class RangeNotSatisfiableError(LeanfuseError):
+    """Several ranges of a file were asked for, or one beyond its end."""
+
+    slug = "range-not-satisfiable"
+    title = "The range cannot be sent"
+    code = 416
+
+
 class UnavailableError(LeanfuseError):
     """The service cannot answer now; a later try may succeed."""
 
@@ -458,6 +468,13 @@ class EmptyInputError(InvalidInputError):
 
     slug = "empty-input"
     title = "The input has no rows"
+
+
+class TaskMismatchError(InvalidInputError):
+    """Classes were asked of a regression, or a value of a classification."""
+
+    slug = "task-mismatch"
+    title = "The model does another task"
 
 
 class InvalidInputValueError(InvalidInputError):

@@ -12,10 +12,24 @@ from app.api.v1 import (
     predict,
     predictions,
     rollouts,
+    tensorflow_serving,
 )
 
 # Each has the prefix itself: the pattern that requests are counted under is that of a router's own routes.
 ROUTERS = tuple(
     part.router
-    for part in (datasets, jobs, events, predict, predictions, models, imports, aliases, rollouts, ensembles, compare)
+    for part in (
+        datasets,
+        jobs,
+        events,
+        predict,
+        tensorflow_serving,
+        predictions,
+        models,
+        imports,
+        aliases,
+        rollouts,
+        ensembles,
+        compare,
+    )
 )

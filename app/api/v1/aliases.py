@@ -63,7 +63,8 @@ class AliasHistory(BaseModel):
 _alias: TypeAdapter[AliasIn] = TypeAdapter(AliasIn)
 
 
-async def _read_alias(request: Request) -> AliasIn:
+# A body is read only where the path names something, so this asks for the path too.
+async def _read_alias(request: Request, name: NameInPath, alias: AliasInPath) -> AliasIn:  # noqa: ARG001
     return await read_model(request, _alias)
 
 
@@ -71,15 +72,13 @@ async def _read_alias(request: Request) -> AliasIn:
     "/models/{name}/aliases/{alias}",
     summary="Point an alias at a version",
     openapi_extra=json_body(
-        {
-            "type": "object",
-            "properties": {"version": {"type": "integer", "minimum": 1}, "force": {"type": "boolean"}},
-            "required": ["version"],
-        },
+        _alias.json_schema(),
         {"promote version 1": {"version": 1}, "promote a rejected version": {"version": 1, "force": True}},
     ),
     responses=documented(
+        errors.MalformedJsonError,
         errors.ModelNotFoundError,
+        errors.PayloadTooLargeError,
         errors.VersionRejectedError,
         errors.PreconditionFailedError,
         errors.InvalidRequestError,

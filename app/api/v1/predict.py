@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
-from app.api.bodies import Json, read_loosely
+from app.api.bodies import Json, check_encoding, read_loosely, too_deep
 from app.api.deps import Services, Wired
 from app.api.express import Lane
 from app.api.openapi import json_body
@@ -137,7 +137,10 @@ async def _predict(wired: Services, reference: Reference, kind: str | None, body
     # Python cannot tell a boolean from a number in an array, so the values are walked only if there may be one.
     booleans = b"true" in body or b"false" in body
     read = instances_to_rows if field == "instances" else inputs_to_rows
-    rows = read(content[field], signature, may_hold_booleans=booleans)
+    try:
+        rows = read(content[field], signature, may_hold_booleans=booleans)
+    except RecursionError:
+        raise too_deep() from None
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
     answers = await ask_along(wired, route, rows, wanted)
     return _reply(version, _FIELD_OF_ANSWERS[field], answers, content)
@@ -164,6 +167,7 @@ def _check_media_type(headers: Headers) -> None:
         raise errors.UnsupportedMediaTypeError(
             f"The body has the media type {given[:80]!r}.", hint="Send `Content-Type: application/json`."
         )
+    check_encoding(headers)
 
 
 def _check_fields(content: Json) -> dict[str, Any]:
@@ -178,6 +182,8 @@ def _check_fields(content: Json) -> dict[str, Any]:
         raise errors.InvalidRequestError(
             "Either `instances` or `inputs` must be there.", hint='Send {"instances": [row, ...]}.'
         )
+    if not isinstance(content.get("signature_name", ""), str):
+        raise errors.InvalidRequestError("/signature_name: Not a text.", hint="Send a name, or leave it out.")
     for name in _FLAGS:
         if not isinstance(content.get(name, False), bool):
             raise errors.InvalidRequestError(f"/{name}: Not true or false.", hint="Send true, or leave it out.")

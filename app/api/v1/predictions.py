@@ -8,9 +8,11 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from app.api.deps import Services, Wired
 from app.api.problems import documented
+from app.api.tensorflow import Served
 from app.api.v1.answers import Wanted, ask_along, describe_rows, reply
 from app.api.v1.lookup import NameInPath, etag, matches, route_version
 from app.db import datasets
@@ -25,16 +27,53 @@ from app.serving.view import Route
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 _MOST_ROWS = 1000
+
+
+class MemberPrediction(BaseModel):
+    """What one member says of a row."""
+
+    label: str | None = Field(None, description="Of a classification: the most probable class.")
+    probabilities: list[float] = Field([], description="Of a classification: one number per class.")
+    logits: list[float] = Field([], description="Of a serial ensemble's member, which only adds to those before it.")
+    prediction: float | None = Field(None, description="Of a regression.")
+
+
+class RowPrediction(BaseModel):
+    """What the model says of a row, and what is known of it."""
+
+    label: str | None = Field(None, description="Of a classification: the most probable class.")
+    probabilities: list[float] = Field([], description="Of a classification: one number per class.")
+    prediction: float | None = Field(None, description="Of a regression.")
+    members: list[MemberPrediction] = []
+    uncertainty: dict[str, float] = {}
+    set: list[str] = Field([], description="The classes of the prediction set.")
+    answered_by: int | None = Field(None, description="Of a cascade: the place of the member that answered.")
+    row: int | None = Field(None, description="Of a data set's row: its place in the set.")
+    actual: str | float | None = Field(None, description="Of a data set's row: the right answer.")
+
+
+class Predictions(Served):
+    """One prediction per row; what was not asked for is left out."""
+
+    dataset: str = ""
+    set: str = ""
+    offset: int = 0
+    total_rows: int = 0
+    predictions: list[RowPrediction]
+
+
 _DOCUMENTED: dict[str, Any] = {
     "responses": {
         200: {
             "description": "One prediction per row.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "model": Predictions,
         },
         304: {"description": "Nothing has changed since the given ETag."},
         **documented(
             errors.ModelNotFoundError,
+            errors.ModelDeletedError,
             errors.ModelNotReadyError,
+            errors.VersionRejectedError,
             errors.DatasetNotFoundError,
             errors.InputShapeMismatchError,
             errors.InvalidInputValueError,
