@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from app.api.problems import Problem
 from app.api.tensorflow import ColumnPredictions, Examples, PredictColumns, PredictRows, RowPredictions
+from app.domain.rollouts import PromoteIn, RolloutIn
 from app.domain.specs import posted_spec_adapter
 
 DESCRIPTION = """
@@ -37,7 +38,7 @@ TAGS = [
 _PREDICT_MODELS = (PredictRows, PredictColumns, RowPredictions, ColumnPredictions)
 _BODIES: Mapping[str, TypeAdapter[Any]] = {
     "JobSpec": posted_spec_adapter,
-    **{model.__name__: TypeAdapter(model) for model in (Problem, Examples, *_PREDICT_MODELS)},
+    **{model.__name__: TypeAdapter(model) for model in (Problem, Examples, RolloutIn, PromoteIn, *_PREDICT_MODELS)},
 }
 
 

@@ -1,5 +1,6 @@
 """Predictions that cannot be made: every row of the table of bad input that no other file of tests holds."""
 
+import gzip
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,32 @@ def test_a_wrong_body_is_refused(refusing: TestClient, body: bytes, code: int, s
     assert len(answer.content) < 2000, "a problem does not repeat what was sent"
 
 
+ROWS = b"[[[[0.0],[1.0]],[[2.0],[3.0]]]]"
+DEEP = b"[" * 1000 + b"1" + b"]" * 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "slug"),
+    [
+        (b'{"instances":' + DEEP + b"}", 400, "malformed-json"),
+        (b'{"instances":' + DEEP + b',"members":true}', 400, "malformed-json"),
+        (b'{"instances":' + ROWS + b',"instances":' + ROWS + b"}", 400, "malformed-json"),
+        (b'{"instances":[{"x":' + ROWS[1:-1] + b',"x":' + ROWS[1:-1] + b"}]}", 400, "malformed-json"),
+        (b'{"instances":' + ROWS + b',"signature_name":7}', 422, "invalid-request"),
+        (b'{"instances":' + ROWS + b',"signature_name":"\\u0000"}', 422, "invalid-string"),
+        (b'{"instances":[[[[0.0],[36893488147419103232]],[[2.0],[3.0]]]]}', 422, "number-out-of-range"),
+    ],
+)
+def test_what_only_a_strict_reader_sees_is_refused(refusing: TestClient, body: bytes, code: int, slug: str) -> None:
+    assert_problem(refusing.post(PREDICT, content=body, headers=JSON), code, slug)
+
+
+def test_a_compressed_body_is_refused(refusing: TestClient) -> None:
+    content = gzip.compress(b'{"instances":' + ROWS + b"}")
+    answer = refusing.post(PREDICT, content=content, headers={**JSON, "Content-Encoding": "gzip"})
+    assert_problem(answer, 415, "unsupported-media-type")
+
+
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/pets-cnn:classify", "/v1/ensembles/pets-duo:predict"])
 @pytest.mark.parametrize("media_type", ["application/xml", "image/png", "multipart/form-data; boundary=x", "x"])
 def test_another_media_type_is_refused(refusing: TestClient, path: str, media_type: str) -> None:
@@ -118,7 +145,18 @@ def test_whatever_is_sent_is_rows_or_a_refusal(sent: Any, signature: InputSignat
 
 
 @pytest.mark.parametrize(
-    "query", ["x=1,2,3,1e999", "x=1,2,3,-inf", "x=,,,", "x=1,2,3,0x10", "x=1,2,3,4%00", "x=1;2;3;4", "x=1,2,3,4&x=1"]
+    "query",
+    [
+        "x=1,2,3,1e999",
+        "x=1,2,3,-inf",
+        "x=,,,",
+        "x=1,2,3,0x10",
+        "x=1,2,3,4%00",
+        "x=1;2;3;4",
+        "x=1,2,3,4&x=1",
+        "x=1,2,3,1_0",
+        "x=1,2,3,%D9%A3",
+    ],
 )
 def test_wrong_values_in_a_query_are_refused(refusing: TestClient, query: str) -> None:
     answer = refusing.get(f"/v1/models/pets-cnn/predictions?{query}")

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
-from app.api.bodies import Json, check_encoding, read_loosely, too_deep
+from app.api.bodies import Json, check_encoding, check_text, read_loosely, too_deep
 from app.api.deps import Services, Wired
 from app.api.express import Lane
 from app.api.openapi import json_body
@@ -184,6 +184,7 @@ def _check_fields(content: Json) -> dict[str, Any]:
         )
     if not isinstance(content.get("signature_name", ""), str):
         raise errors.InvalidRequestError("/signature_name: Not a text.", hint="Send a name, or leave it out.")
+    check_text(content.get("signature_name", ""))
     for name in _FLAGS:
         if not isinstance(content.get(name, False), bool):
             raise errors.InvalidRequestError(f"/{name}: Not true or false.", hint="Send true, or leave it out.")

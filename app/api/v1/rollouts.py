@@ -53,7 +53,7 @@ async def _read_promotion(request: Request) -> PromoteIn:
     "/models/{name}/aliases/{alias}/rollout",
     summary="Roll a candidate out at an alias",
     openapi_extra=json_body(
-        RolloutIn.model_json_schema(),
+        "RolloutIn",
         {
             "a tenth of the requests": {"version": 2, "mode": "split", "percent": 10},
             "all requests, unseen": {"version": 2, "mode": "shadow", "percent": 100},
@@ -118,7 +118,7 @@ def delete_rollout(wired: Wired, name: NameInPath, alias: AliasInPath) -> None:
     "/models/{name}/aliases/{alias}:promote",
     summary="Give an alias to a candidate, if conditions hold",
     openapi_extra=json_body(
-        PromoteIn.model_json_schema(),
+        "PromoteIn",
         {
             "the rollout's candidate": {"require": {"max_drop": 0.01, "min_agreement": 0.95}},
             "a version": {"version": 2, "require": {"min_accuracy": 0.9}},
