@@ -14,7 +14,9 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from app.cli import stack
 from app.cli.stack import free_port
@@ -168,6 +170,28 @@ def test_rows_of_many_callers_are_answered_as_if_each_were_alone(
             assert answer.status_code == httpx.codes.OK, answer.text
             expected = graphs[name].run(rows_of(case), ["probabilities"])[0]
             np.testing.assert_array_equal(np.array(answer.json()["predictions"], np.float32), expected)
+
+
+def test_an_ensemble_answers_what_numpy_computes_offline(tmp_path: Path, sqlite_url: str, timing: Timing) -> None:
+    weights = np.array([0.2, 0.3, 0.5])
+    settings = worker_settings(tmp_path / "home", sqlite_url, timing)
+    with registry_of(settings) as registry:
+        registry.add_ensemble("pets-trio", weights=tuple(weights))
+        members = [onnx.load(graph_path(registry, f"pets-trio-m{index}")) for index in range(3)]
+    rows = np.random.default_rng(0).normal(size=(40, 2, 2, 1)).astype(np.float32)
+    offline = np.stack([softmax_regression(member, rows) for member in members])
+    with serving(settings) as client:
+        body = {"instances": rows.astype(float).tolist(), "members": True}
+        answer = client.post("/v1/ensembles/pets-trio:predict", json=body).json()
+    np.testing.assert_allclose(answer["members"], offline, atol=1e-5)
+    np.testing.assert_allclose(answer["predictions"], np.tensordot(weights, offline, axes=1), atol=1e-5)
+
+
+def softmax_regression(graph: onnx.ModelProto, rows: Any) -> Any:
+    held = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.graph.initializer}
+    logits = rows.reshape(len(rows), -1) @ held["kernel"] + held["bias"]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def rows_of(case: int) -> Any:
