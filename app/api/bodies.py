@@ -94,7 +94,7 @@ def check_json(body: bytes, *, only_finite: bool = True) -> Json:
             hint="Send one complete JSON document.",
         ) from None
     except RecursionError:
-        raise too_deep() from None
+        raise _too_deep() from None
     _check_values(value)
     return value
 
@@ -127,8 +127,7 @@ def _int64(text: str) -> int:
     raise errors.NumberOutOfRangeError(f"The integer {text[:24]} does not fit 64 bits.", hint="Send a smaller number.")
 
 
-def too_deep() -> errors.MalformedJsonError:
-    """Return the error of a body that is nested too deeply."""
+def _too_deep() -> errors.MalformedJsonError:
     return errors.MalformedJsonError(f"The body is nested more than {MOST_NESTED} levels deep.", hint="Nest it less.")
 
 
@@ -149,7 +148,7 @@ def _check_values(value: Json) -> None:
         if not below:
             return
         level = below
-    raise too_deep()
+    raise _too_deep()
 
 
 def check_text(text: str) -> None:

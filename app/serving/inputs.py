@@ -14,30 +14,30 @@ from app.domain.models import InputSignature
 
 TENSOR = "x"
 MOST_ROWS = 10_000
+_MOST_NESTED = 64
 Rows = NDArray[Any]
 
 
-def instances_to_rows(instances: object, signature: InputSignature, *, may_hold_booleans: bool = True) -> Rows:
+def instances_to_rows(instances: object, signature: InputSignature) -> Rows:
     """Return rows from TF Serving's row form: `[row, ...]` or `[{"x": row}, ...]`.
 
     Args:
         instances: What JSON gave.
         signature: Shape of one row and dtype.
-        may_hold_booleans: False when the JSON has none, which saves a walk through all values.
 
     Returns:
         [batch, *row shape] of the signature's dtype.
     """
     if isinstance(instances, list) and instances and isinstance(instances[0], dict):
         instances = [_named(item, f"instances[{index}]") for index, item in enumerate(instances)]
-    return _to_rows(instances, signature, may_hold_booleans=may_hold_booleans)
+    return _to_rows(instances, signature)
 
 
-def inputs_to_rows(inputs: object, signature: InputSignature, *, may_hold_booleans: bool = True) -> Rows:
+def inputs_to_rows(inputs: object, signature: InputSignature) -> Rows:
     """Return rows from TF Serving's column form: `[row, ...]` or `{"x": [row, ...]}`."""
     if isinstance(inputs, dict):
         inputs = _named(inputs, "inputs")
-    return _to_rows(inputs, signature, may_hold_booleans=may_hold_booleans)
+    return _to_rows(inputs, signature)
 
 
 def texts_to_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
@@ -63,7 +63,7 @@ def _named(item: object, where: str) -> object:
     raise errors.InputShapeMismatchError(f"{where} names {found or 'nothing'}; the model takes `{TENSOR}`.")
 
 
-def _to_rows(values: object, signature: InputSignature, *, may_hold_booleans: bool) -> Rows:
+def _to_rows(values: object, signature: InputSignature) -> Rows:
     if not isinstance(values, list):
         raise errors.InputShapeMismatchError(
             f"The input is no list of rows; tensor `{TENSOR}` takes {_shown(signature)}.", hint="Send a list of rows."
@@ -77,26 +77,42 @@ def _to_rows(values: object, signature: InputSignature, *, may_hold_booleans: bo
         )
     if _takes_text(signature) and isinstance(values[0], str | dict):
         return _text_rows([_text(item, index) for index, item in enumerate(values)], signature)
-    return _cast(_check_shape(_array(values, may_hold_booleans=may_hold_booleans), signature), signature)
+    return _cast(_check_shape(_array(values), signature), signature)
 
 
-def _array(values: list[Any], *, may_hold_booleans: bool) -> Rows:
-    if may_hold_booleans:
-        _refuse_non_numbers(values, (bool,))
+def _array(values: list[Any]) -> Rows:
+    # First, since one long text among numbers would make numpy ask for as much memory for each of them.
+    if not _kinds(values) <= {int, float, list}:
+        _refuse_non_numbers(values)
     try:
         array = np.array(values)
     except ValueError:
-        _refuse_non_numbers(values, (str, bool, type(None), dict))
         raise _ragged(values) from None
     if array.dtype.kind not in "fiu":
-        _refuse_non_numbers(values, (str, bool, type(None), dict))
         raise errors.InvalidInputValueError("The input has an integer beyond 64 bits.", hint="Send smaller numbers.")
     return array
 
 
-def _refuse_non_numbers(values: list[Any], refused: tuple[type, ...]) -> None:
+def _kinds(values: list[Any]) -> set[type]:
+    """Return the types of all values at any depth; raise MalformedJsonError beyond the depth that any body may have."""
+    found: set[type] = set()
+    level = [values]
+    for _ in range(_MOST_NESTED):
+        below: list[list[Any]] = []
+        for items in level:
+            here = set(map(type, items))
+            found |= here
+            if list in here:
+                below.extend(item for item in items if type(item) is list)
+        if not below:
+            return found
+        level = below
+    raise errors.MalformedJsonError(f"Rows are nested more than {_MOST_NESTED} levels deep.", hint="Nest them less.")
+
+
+def _refuse_non_numbers(values: list[Any]) -> None:
     for path, leaf in _leaves(values):
-        if isinstance(leaf, refused):
+        if isinstance(leaf, str | bool | dict) or leaf is None:
             raise errors.InvalidInputValueError(
                 f"{_path(path)} is {repr(leaf)[:40]}, not a number.", hint="Send numbers."
             )

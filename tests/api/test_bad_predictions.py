@@ -1,6 +1,7 @@
 """Predictions that cannot be made: every row of the table of bad input that no other file of tests holds."""
 
 import gzip
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,14 @@ DEEP = b"[" * 1000 + b"1" + b"]" * 1000
 )
 def test_what_only_a_strict_reader_sees_is_refused(refusing: TestClient, body: bytes, code: int, slug: str) -> None:
     assert_problem(refusing.post(PREDICT, content=body, headers=JSON), code, slug)
+
+
+def test_a_long_text_among_numbers_is_refused_without_much_memory() -> None:
+    tracemalloc.start()
+    with pytest.raises(InvalidInputValueError, match=r"\[0\] is 'aaaa"):
+        instances_to_rows(["a" * 1_000_000, *([1] * 5000)], IMAGE)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
 
 
 def test_a_compressed_body_is_refused(refusing: TestClient) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
-from app.api.bodies import Json, check_encoding, check_text, read_loosely, too_deep
+from app.api.bodies import Json, check_encoding, check_text, read_loosely
 from app.api.deps import Services, Wired
 from app.api.express import Lane
 from app.api.openapi import json_body
@@ -134,13 +134,8 @@ async def _predict(wired: Services, reference: Reference, kind: str | None, body
         return _reply(version, _FIELD_OF_ANSWERS[plain.field], answers, {})
     content = _check_fields(read_loosely(body))
     field = "instances" if "instances" in content else "inputs"
-    # Python cannot tell a boolean from a number in an array, so the values are walked only if there may be one.
-    booleans = b"true" in body or b"false" in body
     read = instances_to_rows if field == "instances" else inputs_to_rows
-    try:
-        rows = read(content[field], signature, may_hold_booleans=booleans)
-    except RecursionError:
-        raise too_deep() from None
+    rows = read(content[field], signature)
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
     answers = await ask_along(wired, route, rows, wanted)
     return _reply(version, _FIELD_OF_ANSWERS[field], answers, content)
