@@ -17,10 +17,15 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Index:
-    revision: int = -1
+    snapshot: Snapshot | None = None
     models: Mapping[str, Mapping[int, VersionRow]] = field(default_factory=dict)
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     by_id: Mapping[str, VersionRow] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int:
+        """Return the revision that this was made from; -1: none yet."""
+        return -1 if self.snapshot is None else self.snapshot.revision
 
 
 class RegistryView:
@@ -40,7 +45,7 @@ class RegistryView:
         """Read the registry again if it has changed; call it after every write of this process."""
         with self._refreshing, reading(self._sessions) as session:
             if registry.revision(session) != self._index.revision:
-                self._index = _make_index(registry.snapshot(session))
+                self._index = _make_index(registry.snapshot(session, before=self._index.snapshot))
 
     def follow(self, stop: threading.Event, *, seconds: float = 1.0) -> None:
         """Refresh until told to stop. While the database is away the last snapshot keeps serving."""
@@ -99,7 +104,7 @@ def _make_index(snapshot: Snapshot) -> _Index:
     models: dict[str, dict[int, VersionRow]] = {}
     for row in snapshot.versions:
         models.setdefault(row.name, {})[row.version] = row
-    return _Index(snapshot.revision, models, snapshot.aliases, {row.id: row for row in snapshot.versions})
+    return _Index(snapshot, models, snapshot.aliases, {row.id: row for row in snapshot.versions})
 
 
 def _missing(detail: str, noun: str, given: str, known: Sequence[str]) -> ModelNotFoundError:
