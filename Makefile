@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long bench-serving
+.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long bench-serving bench-scale
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -50,6 +50,9 @@ reproduce-long: install ## also the rows that take longer (more than an hour on 
 
 bench-serving: install ## compare servers (about 25 minutes, needs wrk; peers go to .venv-bench)
 	@$(BIN)/python -m benchmarks.serving
+
+bench-scale: install ## measure what one node, one database and one job's followers carry (about 10 minutes)
+	@$(BIN)/python -m benchmarks.scale
 
 check: install ## lint, types, import rules, spelling
 	$(BIN)/ruff check
