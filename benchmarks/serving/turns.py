@@ -25,7 +25,10 @@ SHARES = (0.5, 0.8)
 START_SECONDS = 120.0
 REST_SECONDS = 1.0
 # The other cases have this share of the time of the first.
-_ASIDE = 0.4
+_ASIDE = 0.3
+# A server that takes less than this share of a core is at rest, and one that never is gets this long.
+_AT_REST = 0.2
+_SETTLE_SECONDS = 30.0
 NOT_AVAILABLE = "not available"
 
 
@@ -78,9 +81,9 @@ def take_turn(
             measured.starts.append(starts)
             cases = [CASES[case] for case in server.cases]
             available = [case for case in cases if _check(measured, way, case, url, folder)]
-            # In the first turn engines may still be chosen and files read for the first time.
+            _settle(tree)
             for case in available:
-                _load(measured, way, case, (url, tree), pace, warm=pace.warm * (4 if first else 1))
+                _load(measured, way, case, (url, tree), pace, warm=pace.warm * (3 if first else 1))
             if last and measured.maximum:
                 _send_at_rates(measured, way, url, pace)
 
@@ -127,6 +130,16 @@ def _wait_for(ask: Any, tree: Tree, name: str) -> None:  # noqa: ANN401 - any re
             last = f"{answer.status_code} {answer.text[:200]}"
         time.sleep(0.02)
     raise PeerFailedError(f"{name} did not answer within {START_SECONDS:g} seconds; last it said {last}.")
+
+
+def _settle(tree: Tree) -> None:
+    """Wait for what a server still does after its first answers, such as choosing engines."""
+    deadline = time.perf_counter() + _SETTLE_SECONDS
+    busy = 1.0
+    while busy > _AT_REST and time.perf_counter() < deadline:
+        before, began = tree.usage(), time.perf_counter()
+        time.sleep(0.5)
+        busy = (tree.usage().processor_seconds - before.processor_seconds) / (time.perf_counter() - began)
 
 
 def _post(client: httpx.Client, message: Message) -> httpx.Response:
