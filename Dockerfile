@@ -14,7 +14,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     uv sync --frozen --no-dev --no-install-project
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --no-editable
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --no-editable --extra openvino
 
 FROM build-api AS build-worker
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --no-editable --extra worker
@@ -46,5 +46,5 @@ COPY --from=build-api /opt/leanfuse /opt/leanfuse
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", \
     "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
-CMD ["uvicorn", "app.main:create_app", "--factory", "--no-server-header", "--host", "0.0.0.0", "--port", "8000", \
+CMD ["uvicorn", "app.main:create_app", "--factory", "--no-server-header", "--no-access-log", "--host", "0.0.0.0", "--port", "8000", \
     "--timeout-graceful-shutdown", "30", "--timeout-keep-alive", "5", "--limit-concurrency", "512"]

@@ -301,6 +301,31 @@ class Models:
         body = {"version": version, "force": True} if force else {"version": version}
         return self._connection.request("PUT", f"/v1/models/{name}/aliases/{alias}", json=body)
 
+    def promote(
+        self, name: str, alias: str, version: int | None = None, *, require: Mapping[str, float], force: bool = False
+    ) -> Document:
+        """Give an alias to a version (default: the rollout's candidate) if conditions hold, else GateNotMetError."""
+        body = {"version": version, "require": dict(require), "force": force}
+        return self._connection.request("POST", f"/v1/models/{name}/aliases/{alias}:promote", json=body)
+
+    def roll_out(self, name: str, alias: str, version: int, *, mode: str = "split", percent: int = 10) -> Document:
+        """Let a candidate answer a share of an alias' requests (split) or run beside them unseen (shadow)."""
+        body = {"version": version, "mode": mode, "percent": percent}
+        return self._connection.request("PUT", f"/v1/models/{name}/aliases/{alias}/rollout", json=body)
+
+    def rollout(self, name: str, alias: str) -> Document:
+        """Return what is rolled out at an alias, and how a shadow compares."""
+        return self._connection.get(f"/v1/models/{name}/aliases/{alias}/rollout")
+
+    def end_rollout(self, name: str, alias: str) -> None:
+        """End a rollout; the alias stays."""
+        self._connection.request("DELETE", f"/v1/models/{name}/aliases/{alias}/rollout")
+
+    def roll_back(self, name: str, alias: str) -> Document:
+        """Undo the latest change of an alias."""
+        path = f"/v1/models/{name}/aliases/{alias}:rollback"
+        return self._connection.request("POST", path, repeatable=False)
+
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias."""
         self._connection.request("DELETE", f"/v1/models/{name}/aliases/{alias}")

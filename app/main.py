@@ -33,7 +33,9 @@ from app.queue import Hinter, make_hinter
 from app.serving.arrays import ArrayCache
 from app.serving.pool import EnginePool
 from app.serving.predictor import Predictor
+from app.serving.shadow import Shadows
 from app.serving.view import RegistryView
+from app.serving.warming import warming
 from app.settings import Settings
 from app.store import open_store
 
@@ -99,6 +101,8 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         stop = threading.Event()
         follower = threading.Thread(target=services.view.follow, args=(stop,), name="registry-view", daemon=True)
         follower.start()
+        counter = threading.Thread(target=services.shadows.follow, args=(stop,), name="shadow-counts", daemon=True)
+        counter.start()
         janitor.start()
         log.info("api_started", version=__version__, predict_threads=settings.serving.threads_of_a_process)
         try:
@@ -108,6 +112,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             stop.set()
             await run_in_threadpool(janitor.stop)
             follower.join(timeout=5)
+            counter.join(timeout=5)
             services.predictor.close()
             hinter.close()
             engine.dispose()
@@ -120,20 +125,23 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
     store = open_store(settings.store_url)
     serving = settings.serving
     pool = EnginePool(store, _LatePlanMaker(settings), metrics=metrics, budget_bytes=serving.memory_bytes)
+    predictor = Predictor(
+        pool,
+        metrics=metrics,
+        threads=serving.threads_of_a_process,
+        most_waiting_rows=serving.most_waiting_rows,
+        deadline_seconds=serving.deadline_seconds,
+        loading_seconds=serving.loading_seconds,
+        logged_share=serving.logged_share,
+    )
     return Services(
         settings=settings,
         sessions=sessions,
         store=store,
-        view=RegistryView(sessions),
+        view=RegistryView(sessions, warming(predictor, serving.pinned)),
         watch=EventWatch(sessions),
-        predictor=Predictor(
-            pool,
-            metrics=metrics,
-            threads=serving.threads_of_a_process,
-            most_waiting_rows=serving.most_waiting_rows,
-            deadline_seconds=serving.deadline_seconds,
-            loading_seconds=serving.loading_seconds,
-        ),
+        predictor=predictor,
+        shadows=Shadows(predictor, sessions),
         arrays=ArrayCache(store),
         hinter=hinter,
         metrics=metrics,
@@ -163,7 +171,7 @@ class _LatePlanMaker:
 
         serving = self._settings.serving
         memory = self._settings.home / "tuning"
-        return PlanMaker(memory, threads=serving.threads_of_a_process, engine=serving.engine, tune=serving.tune)
+        return PlanMaker(memory, threads=serving.threads_of_a_process, engine=serving.engine)
 
 
 def _look_once(view: RegistryView) -> None:

@@ -1,14 +1,18 @@
 """What Prometheus reads. One registry per application, no ids among the labels."""
 
+import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from app import __version__
 from app.domain.jobs import State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# The client library decides at its import whether processes count together, by the same variable.
+_SHARED = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -30,7 +34,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._jobs = Gauge("leanfuse_jobs", "Jobs in the database.", ("state", "kind"), registry=registry)
+        self._jobs = Gauge(
+            "leanfuse_jobs",
+            "Jobs in the database.",
+            ("state", "kind"),
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
         self._predictions = Counter(
             "leanfuse_predictions", "Predictions by outcome.", ("model", "version", "outcome"), registry=registry
         )
@@ -58,11 +68,16 @@ class Metrics:
         self._compute_seconds = Counter(
             "leanfuse_batch_run_seconds", "Time spent in runs of engines.", ("model", "version"), registry=registry
         )
-        self._loaded = Gauge("leanfuse_models_loaded", "Graphs in memory.", registry=registry)
+        self._loaded = Gauge(
+            "leanfuse_models_loaded", "Graphs in memory.", multiprocess_mode="livesum", registry=registry
+        )
         self._load_seconds = Histogram(
             "leanfuse_model_load_seconds", "Time to verify and load an engine.", buckets=_SECONDS, registry=registry
         )
-        Info("leanfuse_build", "The running release.", registry=registry).info({"version": __version__})
+        build = Gauge(
+            "leanfuse_build_info", "The running release.", ("version",), multiprocess_mode="max", registry=registry
+        )
+        build.labels(__version__).set(1)
 
     def observe_request(self, scope: MutableMapping[str, Any], code: int, seconds: float) -> None:
         """Count an answered request under its route's pattern."""
@@ -115,10 +130,15 @@ class Metrics:
 
     def render(self, jobs: Mapping[tuple[State, str], int]) -> bytes:
         """Return the text that Prometheus reads; `jobs` counts them by (state, kind)."""
-        self._jobs.clear()
+        if not _SHARED:
+            self._jobs.clear()
         for (state, kind), count in jobs.items():
             self._jobs.labels(state, kind).set(count)
-        return generate_latest(self._registry)
+        if not _SHARED:
+            return generate_latest(self._registry)
+        added_up = CollectorRegistry()
+        MultiProcessCollector(added_up)  # type: ignore[no-untyped-call]
+        return generate_latest(added_up)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

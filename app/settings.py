@@ -63,6 +63,8 @@ class ServingSettings(BaseModel):
         (), description="Models loaded at the start and kept: `name`, `name/3` or `name@champion`."
     )
 
+    logged_share: float = Field(0.0, ge=0, le=1, description="Share of all predictions that are noted in the log.")
+
     @property
     def threads_of_a_process(self) -> int:
         """Return the threads that run predictions in one process: workers times threads never exceeds the cores."""

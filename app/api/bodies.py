@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import orjson
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import Headers
 
 from app.domain import errors
 from app.domain.explain import explain_validation
@@ -16,6 +17,8 @@ Json: TypeAlias = Any
 MOST_NESTED = 64
 _JSON_TYPE = re.compile(r"application/([a-z0-9.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 _INT64_DIGITS = 19
+_KEY = re.compile(rb'"(\w+)"\s*:')
+_LONG_INTEGER = re.compile(rb"\d{19}(?![^\],}\s]*[.eE])")
 
 
 async def read_json(request: Request) -> bytes:
@@ -24,6 +27,19 @@ async def read_json(request: Request) -> bytes:
     body = await request.body()
     check_json(body)
     return body
+
+
+async def read_small_json(request: Request, most_bytes: int) -> Json:
+    """Return the value of strict JSON where larger bodies of another kind are welcome too."""
+    check_media_type(request, _JSON_TYPE, "application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most_bytes:
+            raise errors.PayloadTooLargeError(
+                f"The body is larger than {most_bytes:,} bytes, the limit of JSON.", hint="Upload files as a form."
+            )
+    return check_json(bytes(body))
 
 
 async def read_model(request: Request, adapter: TypeAdapter[Body]) -> Body:
@@ -43,25 +59,31 @@ def check_media_type(request: Request, pattern: re.Pattern[str], expected: str) 
             f"The body has the media type {given[:80]!r}." if given else "The body has no media type.",
             hint=f"Send `Content-Type: {expected}`.",
         )
-    encoding = request.headers.get("content-encoding", "identity")
+    check_encoding(request.headers)
+
+
+def check_encoding(headers: Headers) -> None:
+    """Refuse a body that is compressed."""
+    encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise errors.UnsupportedMediaTypeError(
             f"The body has the encoding {encoding[:40]!r}.", hint="Send the body without compression."
         )
 
 
-def check_json(body: bytes) -> Json:
+def check_json(body: bytes, *, only_finite: bool = True) -> Json:
     """Return the value of strict JSON.
 
     Raise MalformedJsonError for a broken document, a key given twice, or nesting beyond 64; NonFiniteNumberError for
-    NaN, Infinity and 1e999; NumberOutOfRangeError beyond 64 bits; InvalidStringError for U+0000 and lone surrogates.
+    NaN, Infinity and 1e999, which `only_finite=False` lets through; NumberOutOfRangeError beyond 64 bits;
+    InvalidStringError for U+0000 and lone surrogates.
     """
     try:
         value = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_refuse_twins,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_constant=_refuse_constant if only_finite else float,
+            parse_float=_finite if only_finite else float,
             parse_int=_int64,
         )
     except UnicodeDecodeError:
@@ -72,7 +94,7 @@ def check_json(body: bytes) -> Json:
             hint="Send one complete JSON document.",
         ) from None
     except RecursionError:
-        raise _too_deep() from None
+        raise too_deep() from None
     _check_values(value)
     return value
 
@@ -105,7 +127,8 @@ def _int64(text: str) -> int:
     raise errors.NumberOutOfRangeError(f"The integer {text[:24]} does not fit 64 bits.", hint="Send a smaller number.")
 
 
-def _too_deep() -> errors.MalformedJsonError:
+def too_deep() -> errors.MalformedJsonError:
+    """Return the error of a body that is nested too deeply."""
     return errors.MalformedJsonError(f"The body is nested more than {MOST_NESTED} levels deep.", hint="Nest it less.")
 
 
@@ -126,7 +149,7 @@ def _check_values(value: Json) -> None:
         if not below:
             return
         level = below
-    raise _too_deep()
+    raise too_deep()
 
 
 def _check_text(text: str) -> None:
@@ -137,12 +160,14 @@ def _check_text(text: str) -> None:
 
 
 def read_loosely(body: bytes) -> Json:
-    """Return the value of a prediction's JSON, the fast way; NaN is let through, to be refused with its index."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return check_json(body)
-    except errors.NonFiniteNumberError:
-        return json.loads(body)
+    """Return the value of a prediction's JSON, the fast way; NaN is let through, to be refused with its index.
+
+    Keys that occur twice and long integers are left to the strict reader, which says what is wrong with them.
+    """
+    keys = _KEY.findall(body)
+    if len(set(keys)) == len(keys) and not _LONG_INTEGER.search(body):
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            pass
+    return check_json(body, only_finite=False)

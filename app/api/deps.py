@@ -13,6 +13,7 @@ from app.metrics import Metrics
 from app.queue import Hinter
 from app.serving.arrays import ArrayCache
 from app.serving.predictor import Predictor
+from app.serving.shadow import Shadows
 from app.serving.view import RegistryView
 from app.settings import Settings
 from app.store.base import Store
@@ -31,6 +32,7 @@ class Services:
     view: RegistryView
     watch: EventWatch
     predictor: Predictor
+    shadows: Shadows
     arrays: ArrayCache
     hinter: Hinter
     metrics: Metrics

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.deps import Services
 from app.api.problems import answer_error
 from app.domain.errors import LeanfuseError
+from app.serving.request_log import request_id
 
 Handler: TypeAlias = Callable[[Services, "re.Match[str]", bytes, Headers], Awaitable[Response]]
 # Whoever leaves sooner than that gets an answer that nobody reads; watching every request would cost more.
@@ -53,6 +54,7 @@ class Express:
 
 
 async def _answer(lane: Lane, found: "re.Match[str]", scope: Scope, receive: Receive, send: Send) -> None:
+    request_id.set(scope["state"]["request_id"])
     body = await _read(receive)
     wired: Services = scope["app"].state.services
     try:

@@ -1,13 +1,15 @@
 """The Idempotency-Key header: the same key and request, sent again, has the same answer and no second effect."""
 
 import hashlib
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Header, Request
 
 from app.domain.errors import InvalidIdempotencyKeyError
 
 _LONGEST = 255
+# Only for the document: what breaks it has a problem of its own.
+_SCHEMA: dict[str, Any] = {"minLength": 1, "maxLength": _LONGEST, "pattern": "^[ -~]+$"}
 
 
 class IdempotencyKey(NamedTuple):
@@ -20,7 +22,7 @@ class IdempotencyKey(NamedTuple):
 def idempotency_key(
     request: Request,
     idempotency_key: Annotated[  # noqa: ARG001 - declared for the OpenAPI document; empty and absent differ
-        str, Header(description="Up to 255 printable ASCII characters; kept for 24 hours.")
+        str, Header(description="Up to 255 printable ASCII characters; kept for 24 hours.", json_schema_extra=_SCHEMA)
     ] = "",
 ) -> str | None:
     """Return the key that was sent, or None; raise InvalidIdempotencyKeyError."""

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem_response
+from app.api.problems import CLIENT_CLOSED_REQUEST, problem_response
 from app.domain import errors
 from app.domain.errors import LeanfuseError
 from app.logging import get_logger
@@ -79,7 +79,8 @@ class Gate:
         try:
             await self._app(scope, body.receive, answer.send)
         except ClientDisconnect:
-            return  # nobody is left to be answered
+            # Nobody is left to be answered, and it was no failure of ours.
+            answer.code = CLIENT_CLOSED_REQUEST
         except Exception as unexpected:
             if answer.started:
                 raise

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from app.api.problems import Problem
+from app.api.tensorflow import ColumnPredictions, Examples, PredictColumns, PredictRows, RowPredictions
 from app.domain.specs import posted_spec_adapter
 
 DESCRIPTION = """
@@ -33,7 +34,11 @@ TAGS = [
     },
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
-_BODIES: Mapping[str, TypeAdapter[Any]] = {"JobSpec": posted_spec_adapter}
+_PREDICT_MODELS = (PredictRows, PredictColumns, RowPredictions, ColumnPredictions)
+_BODIES: Mapping[str, TypeAdapter[Any]] = {
+    "JobSpec": posted_spec_adapter,
+    **{model.__name__: TypeAdapter(model) for model in (Problem, Examples, *_PREDICT_MODELS)},
+}
 
 
 def json_body(schema: str | Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,16 +72,54 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/"}],
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for name, adapter in {**_BODIES, "Problem": TypeAdapter(Problem)}.items():
+    for name, adapter in _BODIES.items():
         described = adapter.json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[name] = described
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             _replace_default_problem(operation)
+            _forget_empty_defaults(operation)
+            _name_body(operation, schemas)
+            if path.endswith(":predict"):
+                _describe_prediction(operation)
+    _name_properties(document)
     return document
+
+
+def _forget_empty_defaults(operation: dict[str, Any]) -> None:
+    """Leave out defaults that only stand for absence: generated clients would send `Idempotency-Key:` with nothing."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["schema"].get("default") == "":
+            del parameter["schema"]["default"]
+
+
+def _name_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Move the schema of a body to the components, so that generated clients call it by its name alone."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("title")
+    if name:
+        schemas[name] = content["schema"]
+        content["schema"] = {"$ref": f"#/components/schemas/{name}"}
+
+
+def _name_properties(node: object) -> None:
+    """Write `patternProperties` as names and values, which says that no others are allowed, and which generators read.
+
+    Where names and values have one pattern they are of one type, so that the names' lengths are known too.
+    """
+    if isinstance(node, list):
+        for item in node:
+            _name_properties(item)
+    if isinstance(node, dict):
+        for item in node.values():
+            _name_properties(item)
+        if isinstance(patterns := node.get("patternProperties"), dict) and len(patterns) == 1:
+            ((pattern, values),) = node.pop("patternProperties").items()
+            node["additionalProperties"] = values
+            node["propertyNames"] = values if values.get("pattern") == pattern else {"pattern": pattern}
 
 
 def _replace_default_problem(operation: dict[str, Any]) -> None:
@@ -88,3 +131,16 @@ def _replace_default_problem(operation: dict[str, Any]) -> None:
             "description": "A parameter is not valid.",
             "content": {"application/problem+json": problem},
         }
+
+
+def _describe_prediction(operation: dict[str, Any]) -> None:
+    """Say what the operations that read and write their bytes themselves take and answer."""
+    asked, answered = (
+        {"oneOf": [{"$ref": f"#/components/schemas/{model.__name__}"} for model in pair]}
+        for pair in (_PREDICT_MODELS[:2], _PREDICT_MODELS[2:])
+    )
+    operation["requestBody"]["content"]["application/json"]["schema"] = asked
+    operation["responses"]["200"] = {
+        "description": "One prediction per row.",
+        "content": {"application/json": {"schema": answered}},
+    }

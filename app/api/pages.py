@@ -17,6 +17,8 @@ from app.domain.errors import InvalidFilterError, InvalidPageTokenError
 
 DEFAULT_SIZE = 50
 LARGEST_SIZE = 1000
+# How a list may refuse a request.
+LISTING = (InvalidPageTokenError, InvalidFilterError)
 _PAGING = frozenset({"page_size", "page_token"})
 Item = TypeVar("Item")
 

@@ -1,15 +1,16 @@
 """Every error leaves as an RFC 9457 problem: one place maps exceptions, one place writes the answer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.domain import errors
 from app.domain.errors import LeanfuseError
@@ -17,6 +18,8 @@ from app.domain.explain import explain_parameters, explain_validation
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
+CLIENT_CLOSED_REQUEST = 499  # no standard; nginx counts it so
+_TENSORFLOW_VERBS = (":predict", ":classify", ":regress")
 
 
 class WrongField(BaseModel):
@@ -87,13 +90,19 @@ def install_handlers(app: FastAPI) -> None:
     """Let every expected exception leave as a problem; the gate answers for the unexpected."""
     for kind in (LeanfuseError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
+    app.add_exception_handler(ClientDisconnect, _note_absence)
+
+
+def _note_absence(_request: Request, _gone: Exception) -> Response:
+    """Let a request whose sender left count as that, not as a failure of ours; nobody reads the answer."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 def answer_error(request: Request, error: Exception) -> JSONResponse:
     """Return the answer to a request that failed with an expected exception."""
     mapped, headers = _map(request, error)
     # TensorFlow Serving's clients read `error`; ours read the rest.
-    extra = {"error": mapped.detail} if request.url.path.endswith(":predict") else {}
+    extra = {"error": mapped.detail} if request.url.path.endswith(_TENSORFLOW_VERBS) else {}
     return problem_response(mapped, request_id_of(request), headers=headers, extra=extra)
 
 
@@ -107,7 +116,7 @@ def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, s
         return error, {"Connection": "close"} if isinstance(error, errors.PayloadTooLargeError) else {}
     if isinstance(error, RequestValidationError):
         if any(item["loc"][:1] == ("path",) for item in error.errors()):
-            return _nothing_at(request), {}
+            return _map_path(request)
         return explain_parameters(error.errors()), {}
     if isinstance(error, ValidationError):
         return explain_validation(error.errors(include_url=False)), {}
@@ -115,18 +124,26 @@ def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, s
 
 
 def _map_http(request: Request, error: HTTPException) -> tuple[LeanfuseError, dict[str, str]]:
-    path = request.url.path[:200]
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(allowed_methods(request.app, request.url.path))
-        hint = f"Use one of {allowed}." if allowed else ""
-        return errors.MethodNotAllowedError(f"{request.method} is not possible on {path}.", hint=hint), {
-            "Allow": allowed
-        }
+        return _wrong_method(request, allowed_methods(request.app, request.url.path))
     if error.status_code == HTTPStatus.NOT_FOUND:
         return _nothing_at(request), {}
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return errors.PayloadTooLargeError("The body is larger than this service accepts."), {"Connection": "close"}
     return errors.MalformedRequestError("The request could not be read.", hint=str(error.detail)[:200]), {}
+
+
+def _map_path(request: Request) -> tuple[LeanfuseError, dict[str, str]]:
+    """Answer a path whose parts break their rules: `x:predict` is no name, but a path that has other methods."""
+    allowed = allowed_methods(request.app, request.url.path)
+    return (_nothing_at(request), {}) if request.method in allowed or not allowed else _wrong_method(request, allowed)
+
+
+def _wrong_method(request: Request, allowed: Sequence[str]) -> tuple[LeanfuseError, dict[str, str]]:
+    listed = ", ".join(allowed)
+    detail = f"{request.method} is not possible on {request.url.path[:200]}."
+    hint = f"Use one of {listed}." if allowed else ""
+    return errors.MethodNotAllowedError(detail, hint=hint), {"Allow": listed}
 
 
 def _nothing_at(request: Request) -> LeanfuseError:

@@ -1,4 +1,4 @@
-"""`leanfuse models`: list, show, compare and promote what is registered."""
+"""`leanfuse models`: list, show and compare what is registered."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -7,10 +7,13 @@ import typer
 
 from app.cli.imports import import_model
 from app.cli.options import DEFAULT_URL, Json, Url, connect
+from app.cli.rollouts import Reference, promote, rollback, rollout, version_of
 
 commands = typer.Typer(help="Look at registered models.", no_args_is_help=True)
 commands.command("import")(import_model)
-Reference = Annotated[str, typer.Argument(help="name, name/3 (a version) or name@champion (an alias).")]
+commands.command("promote")(promote)
+commands.command("rollout")(rollout)
+commands.command("rollback")(rollback)
 COLUMNS = ("model", "version>", "kind", "accuracy % [95 %]", "parameters>", "file>", "ms, batch 1>", "aliases", "state")
 COMPARED = ("model", "method", "accuracy % [95 %]", "ms, batch 1>", "file>", "gzip>", "parameters>", "front", "like")
 
@@ -45,29 +48,6 @@ def show(reference: Reference, url: Url = DEFAULT_URL, json_output: Json = False
         return
     render.print_fields(_fields(document))
     print_comparisons(report)
-
-
-@commands.command("promote")
-def promote(
-    reference: Reference,
-    alias: Annotated[str, typer.Argument(help="The alias that shall name it.")],
-    force: Annotated[bool, typer.Option("--force", help="Also a version that was rejected.")] = False,
-    url: Url = DEFAULT_URL,
-    json_output: Json = False,
-) -> None:
-    """Point an alias at a version: it is loaded and verified first."""
-    from app.cli import render
-    from app.domain.names import parse_reference
-
-    name, version, other = parse_reference(reference)
-    with connect(url) as client:
-        if version is None:
-            version = version_of(client.models.get(name), other)
-        document = client.models.set_alias(name, alias, version, force=force)
-    if json_output:
-        render.print_json(document)
-        return
-    render.print_fields({"model": f"{name}/{version}", "aliases": " ".join(document["aliases"])})
 
 
 @commands.command("compare")
@@ -133,19 +113,6 @@ def told_best(board: Mapping[str, Any]) -> dict[str, str]:
         return {"best within " + limits: "none"}
     misses = ", ".join(f"{name}: {miss['value']:g} for {miss['limit']:g}" for name, miss in nearest["misses"].items())
     return {"best within " + limits: "none", "nearest": f"{nearest['name']}/{nearest['version']} ({misses})"}
-
-
-def version_of(model: Mapping[str, Any], alias: str | None) -> int:
-    """Return the version that an alias points at, or the newest; raise ModelNotFoundError."""
-    from app.domain.errors import ModelNotFoundError
-
-    if alias is None:
-        return int(model["newest"]["version"])
-    if alias not in model["aliases"]:
-        raise ModelNotFoundError(
-            f"{model['name']} has no alias {alias!r}.", hint=f"It has: {model['aliases'] or 'none'}."
-        )
-    return int(model["aliases"][alias])
 
 
 def print_comparisons(report: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +31,9 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one (LEANFUSE_PORT).")
     ] = None,
     home: Annotated[Path | None, typer.Option(help="Directory of everything embedded (LEANFUSE_HOME).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="API processes (LEANFUSE_SERVING__WORKERS).")
+    ] = None,
     worker: Annotated[bool, typer.Option(help="Also run a worker host.")] = True,
 ) -> None:
     """Serve the API and run a worker host until Ctrl-C.
@@ -40,7 +44,8 @@ def up(
     from app.cli.stack import worker_command
     from app.settings import Settings
 
-    _set_environment({"LEANFUSE_HOST": host, "LEANFUSE_PORT": port, "LEANFUSE_HOME": home})
+    given = {"LEANFUSE_HOST": host, "LEANFUSE_PORT": port, "LEANFUSE_HOME": home, "LEANFUSE_SERVING__WORKERS": workers}
+    _set_environment(given)
     settings = Settings()
     _migrate(settings)
     listener = _listen(settings.host, settings.port)
@@ -49,7 +54,7 @@ def up(
     address, bound_port = listener.getsockname()[:2]
     console(stderr=True).print(f"Leanfuse serves on http://{address}:{bound_port} (docs at /docs); Ctrl-C ends it.")
     with kept_running(command, {}):
-        _serve(listener)
+        _serve(listener, workers=settings.serving.workers, access_log=settings.log_level == "debug")
 
 
 def demo(
@@ -106,8 +111,9 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> "subproces
     return subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, process_group=0)
 
 
-def _serve(listener: socket.socket) -> None:
+def _serve(listener: socket.socket, *, workers: int, access_log: bool) -> None:
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
     config = uvicorn.Config(
         "app.main:create_app",
@@ -116,9 +122,18 @@ def _serve(listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=5,
+        workers=workers,
+        # A line for every request costs more than a small prediction; metrics count them all.
+        access_log=access_log,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        if workers == 1:
+            uvicorn.Server(config).run(sockets=[listener])
+            return
+        with TemporaryDirectory(prefix="leanfuse-metrics-") as folder:
+            # Each process counts in files there, and whichever is asked for metrics adds them up.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            Multiprocess(config, sockets=[listener]).run()
     except KeyboardInterrupt:
         console(stderr=True).print("Ending the worker; a running job is checkpointed and goes on next time.")
 

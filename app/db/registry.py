@@ -12,11 +12,22 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.base import now
 from app.db.pages import Page, PageRequest, cut_page
-from app.db.tables import Alias, AliasChange, Job, Model, ModelVersion, RegistryRevision, VersionLink, VersionTag
+from app.db.tables import (
+    Alias,
+    AliasChange,
+    AliasRollout,
+    Job,
+    Model,
+    ModelVersion,
+    RegistryRevision,
+    VersionLink,
+    VersionTag,
+)
 from app.domain.errors import ModelNotFoundError, PreconditionFailedError, VersionRejectedError
 from app.domain.jobs import TOGETHER
 from app.domain.models import LinkRole, VersionManifest
 from app.domain.names import Reference, parse_reference
+from app.domain.rollouts import Mode
 
 # What a name without a number may lead to, and what else can be asked for by number.
 SERVED_STATES = ("ready", "deprecated")
@@ -80,12 +91,26 @@ class Lineage(NamedTuple):
 
 
 @dataclass(frozen=True)
+class OpenRollout:
+    """A rollout that decides about requests now."""
+
+    id: str
+    version_id: str
+    mode: Mode
+    percent: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """All versions that can be asked, and every alias: `aliases[model name][alias]` is a version number."""
+    """All versions that can be asked, every alias, and the rollouts that are open.
+
+    `aliases[model name][alias]` is a version number, `rollouts[model name, alias]` what is rolled out there.
+    """
 
     revision: int
     versions: Sequence[VersionRow]
     aliases: Mapping[str, Mapping[str, int]]
+    rollouts: Mapping[tuple[str, str], OpenRollout]
 
 
 def revision(session: Session) -> int:
@@ -110,7 +135,22 @@ def snapshot(session: Session, *, before: Snapshot | None = None) -> Snapshot:
     for row in versions:
         for alias in row.aliases:
             aliases[row.name][alias] = row.version
-    return Snapshot(number, versions, aliases)
+    return Snapshot(number, versions, aliases, _open_rollouts(session))
+
+
+def _open_rollouts(session: Session) -> dict[tuple[str, str], OpenRollout]:
+    chosen = select(AliasRollout, Model.name).join(Model, Model.id == AliasRollout.model_id)
+    return {
+        (name, row.alias): OpenRollout(row.id, row.version_id, row.mode, row.percent)
+        for row, name in session.execute(chosen.where(AliasRollout.ended_at.is_(None)))
+    }
+
+
+def end_rollout(session: Session, model_id: str, alias: str, outcome: str) -> bool:
+    """End what is rolled out at an alias, inside a registry write; tell whether there was anything."""
+    open_now = (AliasRollout.model_id == model_id, AliasRollout.alias == alias, AliasRollout.ended_at.is_(None))
+    ending = update(AliasRollout).where(*open_now).values(ended_at=now(), outcome=outcome)
+    return session.execute(ending.returning(AliasRollout.id)).first() is not None
 
 
 def _all_rows(session: Session) -> list[VersionRow]:
@@ -281,6 +321,11 @@ def check_not_rejected(row: VersionRow, *, force: bool) -> None:
         )
 
 
+def check_match(present: VersionRow, if_match: str | None) -> None:
+    """Raise PreconditionFailedError unless an alias' present version has the digest `if_match`, or none is given."""
+    _check_match((present.id, present.digest), if_match)
+
+
 def delete_alias(session: Session, name: str, alias: str, *, if_match: str | None = None) -> None:
     """Remove an alias; raise ModelNotFoundError or PreconditionFailedError."""
     begin_write(session)
@@ -289,6 +334,7 @@ def delete_alias(session: Session, name: str, alias: str, *, if_match: str | Non
     if current is None:
         raise ModelNotFoundError(f"The model {name!r} has no alias {alias[:80]!r}.")
     _check_match(current, if_match)
+    end_rollout(session, model_id, alias, "replaced")
     session.execute(delete(Alias).where(Alias.model_id == model_id, Alias.alias == alias))
     session.add(AliasChange(model_id=model_id, alias=alias, previous_version_id=current[0]))
     session.flush()
@@ -304,6 +350,8 @@ def point_alias(session: Session, model_id: str, alias: str, version_id: str, *,
     else:
         moved = update(Alias).where(Alias.model_id == model_id, Alias.alias == alias)
         session.execute(moved.values(version_id=version_id, updated_at=now()))
+    # What was tried against the former version says nothing about this one.
+    end_rollout(session, model_id, alias, "replaced")
     previous = current[0] if current else None
     change = AliasChange(
         model_id=model_id, alias=alias, version_id=version_id, previous_version_id=previous, job_id=job_id

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.db import registry
 from app.db.base import now
-from app.db.tables import Job, JobDependency, Model, ModelVersion
+from app.db.tables import AliasRollout, Job, JobDependency, Model, ModelVersion
 from app.domain.errors import ModelDeletedError, StillReferencedError
 from app.domain.jobs import TERMINAL_STATES
 from app.domain.names import Reference
@@ -31,6 +31,7 @@ def delete_version(session: Session, name: str, version: int) -> None:
         for link in registry.lineage(session, row.id).used_by
         if link.role == "member"
     ]
+    users += [f"the rollout of alias {alias!r}" for alias in _rollouts(session, row.id)]
     users += [f"job {job_id}" for job_id in _waiting_jobs(session, row.id)]
     if users:
         raise StillReferencedError(
@@ -45,6 +46,12 @@ def check_deleted(session: Session, name: str, version: int) -> None:
     state = session.scalar(chosen.where(Model.name == name, ModelVersion.version == version))
     if state in ("deleting", "deleted"):
         raise ModelDeletedError(f"{name}/{version} was deleted.", hint=f"GET /v1/models/{name}/versions lists others.")
+
+
+def _rollouts(session: Session, version_id: str) -> list[str]:
+    """Return the aliases that this version is rolled out at."""
+    chosen = select(AliasRollout.alias).where(AliasRollout.version_id == version_id, AliasRollout.ended_at.is_(None))
+    return list(session.scalars(chosen))
 
 
 def _waiting_jobs(session: Session, version_id: str) -> list[str]:

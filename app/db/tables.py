@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.base import Base, Instant, Json, new_id, now
 from app.domain.jobs import Outcome, Phase, State
 from app.domain.models import LinkRole
+from app.domain.rollouts import Mode
 
 Id = String(36)
 Sha256 = String(64)
@@ -256,6 +257,41 @@ class AliasChange(Base):
     previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     changed_at: Mapped[datetime] = mapped_column(Instant(), default=now())
+
+
+class AliasRollout(Base):
+    """A candidate that answers a part of an alias' requests, or runs beside them; at most one is open."""
+
+    __tablename__ = "alias_rollouts"
+    __table_args__ = (
+        CheckConstraint("mode IN ('split','shadow')", name="mode"),
+        CheckConstraint("percent BETWEEN 1 AND 100", name="percent"),
+        CheckConstraint("outcome IN ('promoted','ended','replaced')", name="outcome"),
+        CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),
+        Index(
+            "uq_alias_rollouts_open",
+            "model_id",
+            "alias",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    # It also salts the choice of requests, so that every rollout chooses anew.
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    alias: Mapped[str] = mapped_column(String(63))
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    mode: Mapped[Mode] = mapped_column(String(20))
+    percent: Mapped[int] = mapped_column(Integer)
+    # Every percentage that it had, with its time.
+    steps: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    tally: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    tallied: Mapped[int] = mapped_column(BigInteger, default=0)
+    started_at: Mapped[datetime] = mapped_column(Instant(), default=now())
+    ended_at: Mapped[datetime | None] = mapped_column(Instant())
+    outcome: Mapped[str | None] = mapped_column(String(20))
 
 
 class VersionTag(Base):

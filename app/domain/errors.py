@@ -33,6 +33,7 @@ LeanfuseError
   |    +- ReadOnlyFieldError
   |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
   |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
+  |    +- TaskMismatchError           a model is asked for what another task answers
   +- MalformedRequestError (400)
   |    +- DigestMismatchError
   |    +- MalformedJsonError
@@ -60,8 +61,10 @@ LeanfuseError
   |    +- ModelNotReadyError
   |    +- VersionRejectedError        it failed its gate, so no name without a number leads to it
   |    +- StillReferencedError
+  |    +- GateNotMetError            a candidate does not meet the conditions of its promotion
   |    +- IdempotencyInProgressError
   +- PreconditionFailedError (412)
+  +- RangeNotSatisfiableError (416)
   +- UnavailableError (503)
   |    +- DatabaseUnavailableError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
@@ -286,6 +289,13 @@ class StillReferencedError(ConflictError):
     title = "It is still in use"
 
 
+class GateNotMetError(ConflictError):
+    """A candidate does not meet the conditions of its promotion; `errors` names each with what was measured."""
+
+    slug = "gate-not-met"
+    title = "The candidate does not meet the conditions"
+
+
 class IdempotencyInProgressError(ConflictError):
     """The first request with this idempotency key has not ended."""
 
@@ -299,6 +309,14 @@ class PreconditionFailedError(LeanfuseError):
     slug = "precondition-failed"
     title = "The resource has changed"
     code = 412
+
+
+class RangeNotSatisfiableError(LeanfuseError):
+    """Several ranges of a file were asked for, or one beyond its end."""
+
+    slug = "range-not-satisfiable"
+    title = "The range cannot be sent"
+    code = 416
 
 
 class UnavailableError(LeanfuseError):
@@ -450,6 +468,13 @@ class EmptyInputError(InvalidInputError):
 
     slug = "empty-input"
     title = "The input has no rows"
+
+
+class TaskMismatchError(InvalidInputError):
+    """Classes were asked of a regression, or a value of a classification."""
+
+    slug = "task-mismatch"
+    title = "The model does another task"
 
 
 class InvalidInputValueError(InvalidInputError):

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from app.domain.errors import InvalidEnsembleError, ShapeMismatchError
 from app.serving.meta_nodes import INPUT
 from app.serving.opsets import merge_opsets
+from app.serving.sharing import share_common
 
 OPSET = 20
 IR_VERSION = 10
@@ -21,13 +22,13 @@ def graph_model(
     outputs: Sequence[onnx.ValueInfoProto],
     store: "Initializers",
 ) -> onnx.ModelProto:
-    """Return the checked model of an ensemble's nodes."""
+    """Return the checked model of an ensemble's nodes; what several members compute alike is computed once."""
     graph = helper.make_graph(list(nodes), "ensemble", [members[0].graph.input[0]], list(outputs), store.tensors)
     model: onnx.ModelProto = helper.make_model(
         graph, opset_imports=merge_opsets(members, opset=OPSET), ir_version=IR_VERSION, producer_name="leanfuse"
     )
     onnx.checker.check_model(model)
-    return model
+    return share_common(model)
 
 
 def output_names(member: onnx.ModelProto) -> list[str]:

@@ -201,11 +201,18 @@ def _text_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
 
 def _numbers(text: str, index: int) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        # Python reads more as a number than others do: 1_0, or the digits of any script.
+        return [float(_as_number(part)) for part in text.split(",")]
     except ValueError:
         raise errors.InvalidInputValueError(
             f"x[{index}] is {text[:40]!r}, not numbers split by commas.", hint="Write for example `x=5.1,3.5,1.4,0.2`."
         ) from None
+
+
+def _as_number(part: str) -> str:
+    if not part.isascii() or "_" in part:
+        raise ValueError(part)
+    return part
 
 
 def _path(path: Sequence[int]) -> str:

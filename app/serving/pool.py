@@ -70,6 +70,10 @@ class EnginePool:
             self._loaded.move_to_end(graph.sha256)
             return found.plan
 
+    def holds(self, graph: FileRef) -> bool:
+        """Tell whether a graph is in memory, without counting that as a use."""
+        return graph.sha256 in self._loaded
+
     def plan(self, graph: FileRef) -> "Plan":
         """Return the plan of a stored graph, loading it first if needed.
 

@@ -17,8 +17,9 @@ from app.domain.errors import (
 )
 from app.domain.models import served_file
 from app.metrics import Metrics
-from app.serving.batching import Batch, Batcher
+from app.serving.batching import Answer, Batch, Batcher
 from app.serving.pool import EnginePool
+from app.serving.request_log import RequestLog
 
 if TYPE_CHECKING:
     from app.serving.plans import Plan
@@ -46,6 +47,7 @@ class Predictor:
         most_waiting_rows: int = 4096,
         deadline_seconds: float = 60.0,
         loading_seconds: float = 20.0,
+        logged_share: float = 0.0,
     ) -> None:
         self._pool = pool
         self._metrics = metrics
@@ -54,6 +56,7 @@ class Predictor:
         self._loader = ThreadPoolExecutor(_LOADING_THREADS, thread_name_prefix="load")
         self._deadline_seconds = deadline_seconds
         self._loading_seconds = loading_seconds
+        self._log = RequestLog(logged_share)
 
     @property
     def waiting_rows(self) -> int:
@@ -80,22 +83,28 @@ class Predictor:
         seconds = min(self._deadline_seconds, deadline_seconds or self._deadline_seconds)
         try:
             async with asyncio.timeout(seconds):
-                return await self._run(version, rows, outputs, label)
+                answer = await self._run(version, rows, outputs, label)
         except TimeoutError:
-            self._metrics.count_failure(*label, PredictionTimeoutError.slug)
+            self._count_failure(version, rows, PredictionTimeoutError.slug)
             raise PredictionTimeoutError(
                 f"The prediction took longer than {seconds:g} seconds.", hint="Send fewer rows, or try again later."
             ) from None
         except LeanfuseError as failed:
-            self._metrics.count_failure(*label, failed.slug)
+            self._count_failure(version, rows, failed.slug)
             raise
-
-    async def _run(self, version: VersionRow, rows: Rows, outputs: Sequence[str], label: Label) -> list[Rows]:
-        graph = _graph(version)
-        plan = self._pool.find(graph) or await self._load(version, graph)
-        answer = await self._batcher.run(graph.sha256, plan, rows, outputs, label)
-        self._metrics.observe_prediction(*label, queue_seconds=answer.queue_seconds, run_seconds=answer.run_seconds)
+        queued, run = answer.queue_seconds, answer.run_seconds
+        self._metrics.observe_prediction(*label, queue_seconds=queued, run_seconds=run)
+        self._log.note(version, rows=len(rows), outcome="ok", queue_seconds=queued, run_seconds=run)
         return answer.arrays
+
+    def _count_failure(self, version: VersionRow, rows: Rows, outcome: str) -> None:
+        self._metrics.count_failure(version.name, version.version, outcome)
+        self._log.note(version, rows=len(rows), outcome=outcome)
+
+    async def _run(self, version: VersionRow, rows: Rows, outputs: Sequence[str], label: Label) -> Answer:
+        graph = graph_of(version)
+        plan = self._pool.find(graph) or await self._load(version, graph)
+        return await self._batcher.run(graph.sha256, plan, rows, outputs, label)
 
     async def _load(self, version: VersionRow, graph: FileRef) -> "Plan":
         work = asyncio.get_running_loop().run_in_executor(self._loader, self._pool.plan, graph)
@@ -112,13 +121,24 @@ class Predictor:
         name, version = batch.label if isinstance(batch.label, Label) else ("", 0)
         self._metrics.observe_batch(name, version, rows=batch.rows, seconds=batch.seconds)
 
+    def is_loaded(self, version: VersionRow) -> bool:
+        """Tell whether a version's graph is in memory."""
+        return self._pool.holds(graph_of(version))
+
+    def pin(self, versions: Sequence[VersionRow]) -> None:
+        """Load these versions and keep them in memory from now on, and no others."""
+        graphs = [graph_of(version) for version in versions]
+        self._pool.pin([graph.sha256 for graph in graphs])
+        for graph in graphs:
+            self._pool.plan(graph)
+
     def load(self, version: VersionRow) -> None:
         """Verify, load and warm up the graph of a version now, so that its first prediction does not wait for it."""
-        self._pool.plan(_graph(version))
+        self._pool.plan(graph_of(version))
 
     def unload(self, version: VersionRow) -> None:
         """Free the memory of a version; its next prediction loads it again."""
-        self._pool.unload(_graph(version))
+        self._pool.unload(graph_of(version))
 
     def close(self) -> None:
         """Let running predictions end, drop those that wait."""
@@ -133,7 +153,8 @@ def _look_at(work: "asyncio.Future[Plan]") -> None:
         work.exception()
 
 
-def _graph(version: VersionRow) -> FileRef:
+def graph_of(version: VersionRow) -> FileRef:
+    """Return the graph that serves a version; raise ModelNotReadyError where there is none."""
     files = version.manifest.files
     graph = files.get(served_file(files))
     if graph is None:

@@ -57,7 +57,15 @@ class OnnxEngine:
         return answers
 
 
-def load_engine(graph: Path | bytes, *, threads: int = 1) -> Engine:
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def has_cuda() -> bool:
+    """Tell whether this build of ONNX Runtime can run graphs on a GPU."""
+    return CUDA in onnxruntime.get_available_providers()
+
+
+def load_engine(graph: Path | bytes, *, threads: int = 1, provider: str = CPU) -> Engine:
     """Return an engine for a plain or packed graph (a path or its bytes) that uses at most `threads` CPU threads.
 
     The threads never spin while they wait: a service with many loaded models would burn its cores.
@@ -69,9 +77,9 @@ def load_engine(graph: Path | bytes, *, threads: int = 1) -> Engine:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source, graph_bytes = _source(graph)
-    session = onnxruntime.InferenceSession(
-        source, options, providers=["CPUExecutionProvider"], disabled_optimizers=_HARMFUL
-    )
+    # What a GPU has no kernel for runs on the CPU.
+    providers = [provider] if provider == CPU else [provider, CPU]
+    session = onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=_HARMFUL)
     return OnnxEngine(session, graph_bytes)
 
 

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from statistics import median
 from typing import Any
 
@@ -44,7 +45,7 @@ def tune(
     """Measure all candidates at several batches and return the plan that takes the fastest for each.
 
     Args:
-        base: Answers every output, on one thread; what it answers is the reference that candidates must match.
+        base: Answers every output; what it answers is the reference that candidates must match.
         candidates: Ways to run the same graph.
         outputs: What is mostly asked for.
         threads: The budget of this process. One row goes where it is answered soonest, more rows where a thread
@@ -53,25 +54,58 @@ def tune(
         seconds: Time spent on each candidate and batch.
     """
     samples = {batch: _rows(base, batch, row) for batch in BATCHES}
-    first = Step(1, base, 1, "onnxruntime/1")
-    steps = [first, *(_loaded(candidate, base, samples, outputs) for candidate in candidates)]
-    fitting = [step for step in steps if step is not None and step.threads <= threads]
-    timed = {batch: _fastest(fitting, rows, outputs, seconds) for batch, rows in samples.items()}
-    cost = {batch: duration * step.threads / batch for batch, (step, duration) in timed.items()}
+    steps = [_loaded(candidate, base, samples, outputs) for candidate in candidates if candidate.threads <= threads]
+    measured = [_measured(step, samples, outputs, seconds) for step in steps if step is not None]
+    if not measured:
+        return Plan(Step(1, base, 1))
+    chosen = min(_by_runtime(measured), key=lambda found: _slowness(found, measured))
+    cost = {step.at_least_rows: step.seconds * step.threads / step.at_least_rows for step in chosen}
     best = min(cost.values())
     worth = [batch for batch in BATCHES if cost[batch] <= best * _NEARLY]
     pays = best < _PAYS * cost[1]
     plan = Plan(
-        base=first,
+        base=Step(1, base, 1),
         outputs=frozenset(outputs),
-        steps=tuple(
-            Step(batch, step.engine, step.threads, step.name, duration) for batch, (step, duration) in timed.items()
-        ),
+        steps=chosen,
         most_rows=worth[-1] if pays else 1,
         least_rows=worth[0] if pays else 1,
     )
-    log.info("graph_tuned", steps=[(step.at_least_rows, step.name) for step in plan.steps], most_rows=plan.most_rows)
+    log.info("graph_tuned", steps=[(step.at_least_rows, step.name) for step in chosen], most_rows=plan.most_rows)
     return plan
+
+
+def _measured(step: Step, samples: dict[int, Array], outputs: Sequence[str], seconds: float) -> list[Step]:
+    """Return a step for each batch, with the time that it takes."""
+    return [
+        replace(step, at_least_rows=batch, seconds=_seconds(step.engine, rows, outputs, seconds))
+        for batch, rows in samples.items()
+    ]
+
+
+def _by_runtime(measured: Sequence[Sequence[Step]]) -> list[tuple[Step, ...]]:
+    """Return the fastest steps of each runtime.
+
+    A plan never mixes runtimes: they differ in the last bits, and an answer must not depend on who else is asking.
+    """
+    runtimes = {steps[0].name.partition("/")[0] for steps in measured}
+    return [
+        tuple(
+            min((steps[place] for steps in measured if steps[0].name.startswith(f"{runtime}/")), key=_cost)
+            for place in range(len(BATCHES))
+        )
+        for runtime in sorted(runtimes)
+    ]
+
+
+def _slowness(chosen: Sequence[Step], measured: Sequence[Sequence[Step]]) -> float:
+    """Return how many times slower than the fastest of all a choice is, in the geometric mean over batches."""
+    fastest = [min(_cost(steps[place]) for steps in measured) for place in range(len(BATCHES))]
+    return prod(_cost(step) / least for step, least in zip(chosen, fastest, strict=True))
+
+
+def _cost(step: Step) -> float:
+    """Return what is to be small: the time of a lone row, and of more rows the time of all threads that they take."""
+    return step.seconds * (1 if step.at_least_rows == 1 else step.threads)
 
 
 def _rows(base: Engine, batch: int, row: Array | None) -> Array:
@@ -94,13 +128,6 @@ def _loaded(candidate: Candidate, base: Engine, samples: dict[int, Array], outpu
         log.warning("engine_left_out", engine=candidate.name, reason=str(failed)[:300])
         return None
     return Step(1, engine, candidate.threads, candidate.name)
-
-
-def _fastest(steps: Sequence[Step], rows: Array, outputs: Sequence[str], seconds: float) -> tuple[Step, float]:
-    """Return the step that answers these rows best, with its median time in seconds."""
-    timed = [(step, _seconds(step.engine, rows, outputs, seconds)) for step in steps]
-    alone = len(rows) == 1
-    return min(timed, key=lambda item: item[1] * (1 if alone else item[0].threads))
 
 
 def _seconds(engine: Engine, rows: Array, outputs: Sequence[str], seconds: float) -> float:

@@ -17,7 +17,7 @@ from app.db.datasets import add_dataset, get_dataset
 from app.db.finish import NewVersion
 from app.db.session import Sessions, reading
 from app.db.tables import Base
-from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
+from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics, Task
 from app.domain.error_tree import all_errors
 from app.domain.models import InputSignature, Link
 from app.domain.presets import Architecture, build_network
@@ -34,8 +34,10 @@ ROWS = {"train": 12, "selection": 4, "report": 6}
 ROW = [[[0.0], [1.0]], [[2.0], [3.0]]]
 
 
-def single_graph(seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(CLASSES)) -> onnx.ModelProto:
-    """Return softmax(x W + b), with the names that every graph of ours has."""
+def single_graph(
+    seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(CLASSES), task: Task = "classification"
+) -> onnx.ModelProto:
+    """Return softmax(x W + b), or x W + b for a regression, with the names that every graph of ours has."""
     generator = np.random.default_rng(seed)
     width = int(np.prod(shape))
     constants = {
@@ -43,15 +45,14 @@ def single_graph(seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(
         "kernel": generator.normal(size=(width, classes)).astype(np.float32),
         "bias": generator.normal(size=classes).astype(np.float32),
     }
+    names = ("probabilities", "logits") if task == "classification" else ("prediction",)
     nodes = [
         helper.make_node("Reshape", ["x", "width"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "kernel", "bias"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+        helper.make_node("Gemm", ["flat", "kernel", "bias"], [names[-1]]),
     ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes])
-        for name in ("probabilities", "logits")
-    ]
+    if task == "classification":
+        nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]) for name in names]
     graph = helper.make_graph(
         nodes,
         "single",
@@ -76,6 +77,7 @@ class Registry:
         shape: Sequence[int] = SHAPE,
         rows: int = ROWS["train"],
         classes: tuple[str, ...] = CLASSES,
+        task: Task = "classification",
     ) -> str:
         """Register rows of random bytes and return the id."""
         counts = ROWS | {"train": rows}
@@ -83,6 +85,7 @@ class Registry:
             features="image",
             shape=tuple(shape),
             dtype="uint8",
+            task=task,
             classes=classes,
             rows=counts,  # type: ignore[arg-type]
         )
@@ -90,7 +93,9 @@ class Registry:
         files: dict[str, FileRef] = {}
         for row_set, count in counts.items():
             files[f"{row_set}_x"] = self.put_array(generator.integers(0, 255, (count, *shape), dtype=np.uint8))
-            files[f"{row_set}_y"] = self.put_array(np.arange(count, dtype=np.int64) % len(classes))
+            labels = np.arange(count, dtype=np.int64) % max(1, len(classes))
+            targets = labels if classes else generator.normal(size=(count, 1)).astype(np.float32)
+            files[f"{row_set}_y"] = self.put_array(targets)
             files[f"{row_set}_hash"] = self.put_array(generator.integers(0, 255, (count, 16), dtype=np.uint8))
         statistics = Statistics(mean=(127.0,), deviation=(70.0,))
         manifest = DatasetManifest(dataset_schema=schema, files=files, statistics=statistics)
@@ -102,7 +107,7 @@ class Registry:
         with reading(self.sessions) as session:
             manifest = DatasetManifest.model_validate(get_dataset(session, dataset).manifest)
         schema = manifest.dataset_schema
-        graph = single_graph(seed, shape=schema.shape, classes=schema.outputs)
+        graph = single_graph(seed, shape=schema.shape, classes=schema.outputs, task=schema.task)
         return self._register(name, graph, schema, dataset=dataset, seed=seed, **given)
 
     def add_network(self, name: str, architecture: dict[str, Any], *, dataset: str = "pets", **given: Any) -> str:
@@ -139,6 +144,7 @@ class Registry:
         given["files"] = files | given.get("files", {})
         manifest = factories.version_manifest(
             f"{name} {given['seed']}",
+            task=schema.task,
             classes=schema.classes,
             input=InputSignature(shape=schema.shape, dtype="float32"),
             **given,

@@ -65,6 +65,9 @@ def test_a_wrong_input_is_refused(refusing: TestClient, body: Any, code: int, sl
         (b'{"instances": ', 400, "malformed-json"),
         (b"", 400, "malformed-json"),
         (b"[" * 100_000, 400, "malformed-json"),
+        (b'{"instances": [NaN, ' + b"[" * 100_000, 400, "malformed-json"),
+        (b'{"instances": [NaN, ' + b"9" * 5000 + b"]}", 422, "number-out-of-range"),
+        (b'{"instances": [NaN], "instances": [1]}', 400, "malformed-json"),
         (b" " * 1_000_001, 413, "payload-too-large"),
     ],
 )

@@ -54,6 +54,50 @@ def test_a_broken_body_is_refused(refusing: TestClient, body: bytes, code: int, 
     assert_problem(answer, code, slug)
 
 
+WRITES = [
+    ("PUT", "/v1/models/pets-cnn/aliases/champion"),
+    ("PATCH", "/v1/models/pets-cnn"),
+    ("PATCH", "/v1/models/pets-cnn/versions/1"),
+    ("POST", "/v1/datasets"),
+]
+UNREADABLE = [case for case in BODIES if case[3] not in {"unknown-field", "read-only-field"}]
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+def test_every_body_is_read_as_strictly(refusing: TestClient, method: str, path: str) -> None:
+    for name, body, code, slug in UNREADABLE:
+        answer = refusing.request(method, path, content=body, headers=JSON)
+        assert (name, answer.status_code, answer.json()["type"]) == (name, code, f"/problems/{slug}")
+    for media_type in ("", "text/plain", "application/x-www-form-urlencoded"):
+        answer = refusing.request(method, path, content=b"{}", headers={"Content-Type": media_type})
+        assert_problem(answer, 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "slug"),
+    [
+        ("PUT", "/v1/models/pets-cnn/aliases/champion", {"version": 1, "state": "ready"}, "read-only-field"),
+        ("PUT", "/v1/models/pets-cnn/aliases/champion", {"version": 1, "forced": True}, "unknown-field"),
+        ("PUT", "/v1/models/pets-cnn/aliases/champion", {"version": True}, "invalid-request"),
+        ("PUT", "/v1/models/pets-cnn/aliases/champion", {"version": "1"}, "invalid-request"),
+        ("PUT", "/v1/models/pets-cnn/aliases/champion", {"version": 0}, "out-of-range"),
+        ("PUT", "/v1/models/pets-cnn/aliases/champion", {"version": 2**31}, "out-of-range"),
+        ("PATCH", "/v1/models/pets-cnn", {"description": None}, "invalid-request"),
+        ("PATCH", "/v1/models/pets-cnn", {"description": "a" * 10_001}, "out-of-range"),
+        ("PATCH", "/v1/models/pets-cnn/versions/1", {"tags": {"a": 1}}, "invalid-request"),
+        ("PATCH", "/v1/models/pets-cnn/versions/1", {"tags": {"": "a"}}, "out-of-range"),
+        ("PATCH", "/v1/models/pets-cnn/versions/1", {"tags": {str(tag): "a" for tag in range(51)}}, "out-of-range"),
+        ("POST", "/v1/datasets", {"builtin": "moons"}, "unknown-component"),
+        ("POST", "/v1/datasets", {"builtin": "digits", "name": "../digits"}, "invalid-name"),
+    ],
+)
+def test_wrong_fields_of_the_registry_are_refused(
+    refusing: TestClient, method: str, path: str, body: dict[str, object], slug: str
+) -> None:
+    problem = assert_problem(refusing.request(method, path, json=body), 422, slug)
+    assert problem["errors"][0]["pointer"].startswith("/")
+
+
 HEADERS = [
     ("no media type", {"Content-Type": ""}, 415, "unsupported-media-type"),
     ("another media type", {"Content-Type": "text/plain"}, 415, "unsupported-media-type"),
@@ -117,6 +161,11 @@ PATHS = [
     ("GET", "/v1/jobs?page_token=%25%00", 400, "invalid-page-token"),
     ("GET", "/v1/jobs?filter=state%3D'x'", 400, "invalid-filter"),
     ("GET", "/v1/jobs?order_by=nothing", 400, "invalid-filter"),
+    ("GET", "/v1/jobs?filter=" + "a" * 10_000, 400, "invalid-filter"),
+    ("GET", "/v1/jobs?';DROP%20TABLE%20jobs;--=1", 400, "invalid-filter"),
+    ("GET", "/v1/models/pets-cnn/versions?order_by=(a%2B)%2B", 400, "invalid-filter"),
+    ("GET", "/v1/ensembles?page_token=" + "A" * 3000, 422, "out-of-range"),
+    ("GET", "/v1/jobs/00000000-0000-7000-8000-000000000000/events?after=x", 404, "job-not-found"),
     ("GET", "/v1/jobs?state=exploded", 422, "unknown-component"),
     ("GET", "/v1/jobs?parent_id=x", 422, "invalid-request"),
     ("GET", "/v1/models?tag=a", 400, "invalid-filter"),

@@ -65,6 +65,27 @@ def test_every_problem_is_described_as_one(document: dict[str, Any]) -> None:
                 assert set(response["content"]) == {"application/problem+json"}, f"{method} {path} {code}"
 
 
+def test_every_operation_of_a_version_tells_when_it_was_deleted(document: dict[str, Any]) -> None:
+    found = {path: operation["responses"] for path, _, operation in operations(document) if "{version}" in path}
+    assert [path for path, responses in found.items() if "410" not in responses] == []
+
+
+def test_no_parameter_has_an_empty_default_that_a_client_would_send(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            assert parameter["schema"].get("default") != "", f"{method} {path} {parameter['name']}"
+
+
+def test_every_prediction_is_described(document: dict[str, Any]) -> None:
+    verbs = [path for path in document["paths"] if path.endswith((":predict", ":classify", ":regress"))]
+    assert len(verbs) == 12
+    for path in verbs:
+        operation = document["paths"][path]["post"]
+        for content in (operation["requestBody"]["content"], operation["responses"]["200"]["content"]):
+            schema = content["application/json"]["schema"]
+            assert "$ref" in schema or all("$ref" in choice for choice in schema["oneOf"])
+
+
 def test_every_body_has_an_example_that_fits_its_schema(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         content = operation.get("requestBody", {}).get("content", {})

@@ -113,6 +113,13 @@ def test_a_version_is_promoted(url: str) -> None:
     promoted = leanfuse(url, "models", "promote", "digits-mlp/1", "challenger", "--json")
     assert json.loads(promoted.stdout)["aliases"] == ["challenger", "champion"]
     assert "challenger" in leanfuse(url, "models", "promote", "digits-mlp", "challenger").stdout
+    for refused in (
+        ("promote", "digits-mlp/1", "challenger", "--require", "max_drop=0.01"),
+        ("rollout", "digits-mlp/1", "challenger", "--shadow"),
+        ("rollback", "digits-mlp", "challenger"),
+    ):
+        assert leanfuse(url, "models", *refused).returncode == 4
+    assert leanfuse(url, "models", "promote", "digits-mlp/1", "challenger", "--require", "fast").returncode == 2
 
 
 def test_a_finished_job_replays_its_events_as_json_lines(url: str) -> None:

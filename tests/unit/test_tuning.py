@@ -1,5 +1,7 @@
 """What serves a graph is chosen by measuring, and only among what answers the same."""
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,15 +39,21 @@ def candidate(name: str, engine: Slow, threads: int = 1) -> Candidate:
 
 
 def tuned(base: Slow, *candidates: Candidate, threads: int = 1) -> Any:
+    candidates = (candidate("onnxruntime/1", base), *candidates)
     return tune(base, candidates, ["probabilities"], threads=threads, seconds=0.01)  # type: ignore[arg-type]
 
 
-def test_each_batch_goes_to_the_engine_that_is_fastest_for_it() -> None:
-    plan = tuned(Slow(0.0, 0.004), candidate("batchy", Slow(0.02, 0.0001)))
+def test_each_batch_goes_to_what_is_fastest_for_it() -> None:
+    plan = tuned(Slow(0.0, 0.004), candidate("onnxruntime/other", Slow(0.02, 0.0001)))
     assert plan.step_for(1, ["probabilities"]).name == "onnxruntime/1"
-    assert plan.step_for(64, ["probabilities"]).name == "batchy"
-    assert plan.step_for(1000, ["probabilities"]).name == "batchy"
+    assert plan.step_for(64, ["probabilities"]).name == "onnxruntime/other"
+    assert plan.step_for(1000, ["probabilities"]).name == "onnxruntime/other"
     assert plan.most_rows == 64
+
+
+def test_one_runtime_answers_all_batches() -> None:
+    plan = tuned(Slow(0.0, 0.004), candidate("openvino/1", Slow(0.008, 0.0001)))
+    assert {step.name for step in plan.steps} == {"openvino/1"}
 
 
 def test_batches_that_do_not_pay_are_not_made() -> None:
@@ -54,12 +62,12 @@ def test_batches_that_do_not_pay_are_not_made() -> None:
 
 
 def test_other_outputs_are_left_to_the_engine_that_answers_all() -> None:
-    plan = tuned(Slow(0.0, 0.004), candidate("quick", Slow(0.0, 0.0001)))
+    plan = tuned(Slow(0.0, 0.004), candidate("openvino/1", Slow(0.0, 0.0001)))
     assert plan.step_for(1, ["probabilities", "member.0.probabilities"]) is plan.base
 
 
 def test_an_engine_that_answers_something_else_is_left_out() -> None:
-    plan = tuned(Slow(0.0, 0.004), candidate("wrong", Slow(0.0, 0.0, answer=1.001)))
+    plan = tuned(Slow(0.0, 0.004), candidate("openvino/1", Slow(0.0, 0.0, answer=1.001)))
     assert {step.name for step in plan.steps} == {"onnxruntime/1"}
 
 
@@ -67,13 +75,15 @@ def test_an_engine_that_cannot_be_loaded_is_left_out() -> None:
     def fail() -> Any:
         raise RuntimeError("no such operator")
 
-    plan = tune(Slow(0.0, 0.001), [Candidate("broken", 1, fail)], ["probabilities"], threads=1, seconds=0.01)  # type: ignore[arg-type]
+    plan = tuned(Slow(0.0, 0.001), Candidate("broken", 1, fail))
     assert {step.name for step in plan.steps} == {"onnxruntime/1"}
+    alone = tune(Slow(0.0, 0.001), [Candidate("broken", 1, fail)], ["probabilities"], threads=1, seconds=0.01)  # type: ignore[arg-type]
+    assert alone.step_for(1, ["probabilities"]) is alone.base
 
 
 def test_two_threads_must_be_twice_as_fast_for_batches_but_not_for_one_row() -> None:
-    plan = tuned(Slow(0.0, 0.004), candidate("two", Slow(0.0, 0.003), threads=2), threads=2)
-    assert plan.step_for(1, ["probabilities"]).name == "two"
+    plan = tuned(Slow(0.0, 0.004), candidate("onnxruntime/2", Slow(0.0, 0.003), threads=2), threads=2)
+    assert plan.step_for(1, ["probabilities"]).name == "onnxruntime/2"
     assert plan.step_for(64, ["probabilities"]).name == "onnxruntime/1"
 
 
@@ -110,6 +120,17 @@ def test_openvino_answers_outputs_in_the_order_asked_for(graph: Path, tmp_path: 
     names = ["probabilities", "logits"]
     for got, expected in zip(engine.run(rows, names), plain.base.engine.run(rows, names), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_runtime_that_kills_its_process_is_done_without(graph: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deadly" / "openvino"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", encoding="utf-8")
+    maker = PlanMaker(tmp_path / "tuning", threads=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder.parent), *sys.path]))
+        found = maker.improve(graph, maker.load(graph))
+    assert {step.name.partition("/")[0] for step in found.steps} == {"onnxruntime"}
 
 
 def test_a_damaged_note_of_a_measurement_is_measured_again(graph: Path, tmp_path: Path) -> None:

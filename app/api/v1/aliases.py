@@ -1,10 +1,11 @@
 """Aliases: movable names of versions. Promotion is: load, verify, then move."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter
+from sqlalchemy.orm import Session
 
 from app.api.bodies import read_model
 from app.api.deps import Services, Wired
@@ -12,7 +13,7 @@ from app.api.openapi import json_body
 from app.api.problems import documented
 from app.api.v1.lookup import AliasInPath, NameInPath, etag
 from app.api.v1.schemas import VersionOut, version_out
-from app.db import registry
+from app.db import registry, rollouts
 from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain import errors
@@ -39,18 +40,31 @@ class AliasChangeOut(BaseModel):
     changed_at: datetime
 
 
+class PastRolloutOut(BaseModel):
+    """A candidate that was tried at an alias, or still is."""
+
+    version: int | None
+    mode: str
+    steps: list[dict[str, Any]] = Field(description="Every share that it had, in percent, with its time.")
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None = Field(description="promoted, ended, or replaced by another rollout or a move of the alias.")
+
+
 class AliasHistory(BaseModel):
-    """Where an alias pointed, the latest change first."""
+    """Where an alias pointed and what was tried there, the latest first."""
 
     name: str
     alias: str
     changes: list[AliasChangeOut]
+    rollouts: list[PastRolloutOut]
 
 
 _alias: TypeAdapter[AliasIn] = TypeAdapter(AliasIn)
 
 
-async def _read_alias(request: Request) -> AliasIn:
+# A body is read only where the path names something, so this asks for the path too.
+async def _read_alias(request: Request, name: NameInPath, alias: AliasInPath) -> AliasIn:  # noqa: ARG001
     return await read_model(request, _alias)
 
 
@@ -58,15 +72,13 @@ async def _read_alias(request: Request) -> AliasIn:
     "/models/{name}/aliases/{alias}",
     summary="Point an alias at a version",
     openapi_extra=json_body(
-        {
-            "type": "object",
-            "properties": {"version": {"type": "integer", "minimum": 1}, "force": {"type": "boolean"}},
-            "required": ["version"],
-        },
+        _alias.json_schema(),
         {"promote version 1": {"version": 1}, "promote a rejected version": {"version": 1, "force": True}},
     ),
     responses=documented(
+        errors.MalformedJsonError,
         errors.ModelNotFoundError,
+        errors.PayloadTooLargeError,
         errors.VersionRejectedError,
         errors.PreconditionFailedError,
         errors.InvalidRequestError,
@@ -88,8 +100,8 @@ def set_alias(
     registry.check_not_rejected(target, force=body.force)
     wired.predictor.load(target)
     with wired.sessions.begin() as session:
-        row = registry.set_alias(session, name, alias, body.version, if_match=_digest(if_match), force=body.force)
-    return _moved(wired, row, response)
+        row = registry.set_alias(session, name, alias, body.version, if_match=digest_in(if_match), force=body.force)
+    return moved(wired, row, response)
 
 
 @router.delete(
@@ -101,7 +113,7 @@ def set_alias(
 def delete_alias(wired: Wired, name: NameInPath, alias: AliasInPath, if_match: IfMatch = "") -> None:
     """Remove an alias; the version stays."""
     with wired.sessions.begin() as session:
-        registry.delete_alias(session, name, alias, if_match=_digest(if_match))
+        registry.delete_alias(session, name, alias, if_match=digest_in(if_match))
     wired.view.refresh()
 
 
@@ -115,8 +127,10 @@ def get_alias_history(wired: Wired, name: NameInPath, alias: AliasInPath) -> Ali
     with reading(wired.sessions) as session:
         registry.get_model(session, name)
         changes = registry.alias_history(session, name, alias)
-        ids = {change.version_id for change in changes} | {change.previous_version_id for change in changes}
-        rows = registry.versions_by_id(session, [known for known in ids if known is not None])
+        tried = rollouts.past_rollouts(session, name, alias)
+        pointed = {number for change in changes for number in (change.version_id, change.previous_version_id) if number}
+        ids = [*pointed, *(rollout.version_id for rollout in tried)]
+        rows = registry.versions_by_id(session, ids)
     numbers = {version_id: row.version for version_id, row in rows.items()}
     return AliasHistory(
         name=name,
@@ -130,6 +144,17 @@ def get_alias_history(wired: Wired, name: NameInPath, alias: AliasInPath) -> Ali
             )
             for change in changes
         ],
+        rollouts=[
+            PastRolloutOut(
+                version=numbers.get(rollout.version_id),
+                mode=rollout.mode,
+                steps=rollout.steps,
+                started_at=rollout.started_at,
+                ended_at=rollout.ended_at,
+                outcome=rollout.outcome,
+            )
+            for rollout in tried
+        ],
     )
 
 
@@ -141,27 +166,36 @@ def get_alias_history(wired: Wired, name: NameInPath, alias: AliasInPath) -> Ali
 def rollback_alias(
     wired: Wired, name: NameInPath, alias: AliasInPath, response: Response, if_match: IfMatch = ""
 ) -> VersionOut:
-    """Undo the latest change of an alias."""
+    """Undo the latest change of an alias: end what is rolled out there, or else let it point where it did before."""
     with wired.sessions.begin() as session:
-        registry.resolve(session, Reference(name, alias=alias))
-        latest = registry.alias_history(session, name, alias)[0]
-        before = registry.versions_by_id(session, [latest.previous_version_id]) if latest.previous_version_id else {}
-        if not before:
-            raise errors.ConflictError(
-                f"The alias {alias!r} has never pointed elsewhere.", hint="GET its /history shows every change."
-            )
-        target = next(iter(before.values()))
-        # Whoever pointed it at a rejected version before had to insist on that.
-        row = registry.set_alias(session, name, alias, target.version, if_match=_digest(if_match), force=True)
-    return _moved(wired, row, response)
+        row = _rolled_back(session, name, alias, digest_in(if_match))
+    return moved(wired, row, response)
 
 
-def _moved(wired: Services, row: VersionRow, response: Response) -> VersionOut:
+def _rolled_back(session: Session, name: str, alias: str, if_match: str | None) -> VersionRow:
+    registry.begin_write(session)
+    present = registry.resolve(session, Reference(name, alias=alias))
+    registry.check_match(present, if_match)
+    if registry.end_rollout(session, registry.get_model(session, name).id, alias, "ended"):
+        return present
+    latest = registry.alias_history(session, name, alias)[0]
+    before = registry.versions_by_id(session, [latest.previous_version_id]) if latest.previous_version_id else {}
+    if not before:
+        raise errors.ConflictError(
+            f"The alias {alias!r} has never pointed elsewhere.", hint="GET its /history shows every change."
+        )
+    # Whoever pointed it at a rejected version before had to insist on that.
+    return registry.set_alias(session, name, alias, next(iter(before.values())).version, force=True)
+
+
+def moved(wired: Services, row: VersionRow, response: Response) -> VersionOut:
+    """Show the version that an alias names now."""
     wired.view.refresh()
     response.headers["ETag"] = etag(row.digest)
     return version_out(wired.view.by_id(row.id) or row)
 
 
-def _digest(if_match: str) -> str | None:
+def digest_in(if_match: str) -> str | None:
+    """Return the digest that an If-Match header names, or None."""
     tag = if_match.strip().strip('"')
     return tag if tag and tag != "*" else None

@@ -1,5 +1,6 @@
 """Ask a version for predictions, and write the reply."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.db.registry import VersionRow
 from app.domain import fusion
 from app.domain.errors import InvalidRequestError
 from app.domain.models import VersionManifest
+from app.serving.view import Route
 
 Array = NDArray[Any]
 # Outputs that only graphs of some ensembles have; their manifests name them.
@@ -41,6 +43,17 @@ class Answers:
     uncertainty: dict[str, Array]
     sets: Array | None = None
     answered_by: Array | None = None
+
+
+async def ask_along(wired: Services, route: Route, rows: Array, wanted: Wanted) -> Answers:
+    """Run the version that answers; what runs beside it gets the same rows when that is done."""
+    if route.shadow is None:
+        return await ask(wired, route.version, rows, wanted)
+    started = time.perf_counter()
+    answers = await ask(wired, route.version, rows, wanted)
+    seconds = time.perf_counter() - started
+    wired.shadows.mirror(route, rows, answers.fused, seconds=seconds, output=main_output(route.version.manifest))
+    return answers
 
 
 async def ask(wired: Services, version: VersionRow, rows: Array, wanted: Wanted) -> Answers:

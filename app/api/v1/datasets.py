@@ -9,10 +9,10 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from app.api.bodies import Json, check_json, read_json
+from app.api.bodies import Json, read_small_json
 from app.api.deps import Services, Wired
 from app.api.forms import copy_upload, form_options, opened_form, required_file, workspace
-from app.api.pages import Pages, refuse_unknown_filters
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1.schemas import DatasetList, DatasetOut, DatasetRow, DatasetRows, dataset_out
 from app.datasets.ingest import Upload, ingest
@@ -81,6 +81,7 @@ _BODY: dict[str, Any] = {
             errors.UnsupportedMediaTypeError,
             errors.UnreadableFileError,
             errors.InvalidRequestError,
+            errors.DatasetUnavailableError,
         ),
     },
 )
@@ -97,7 +98,7 @@ async def add_dataset(request: Request, wired: Wired, response: Response) -> Dat
 
 
 async def _add_builtin(request: Request, wired: Services) -> tuple[DatasetOut, bool]:
-    given = check_json(await read_json(request))
+    given = await read_small_json(request, wired.settings.limits.body_bytes)
     if isinstance(given, dict) and "builtin" in given:
         given.setdefault("name", given["builtin"])
     options = _read_options(given)
@@ -141,7 +142,7 @@ def _keep(
         return dataset_out(row, read.notes), is_new
 
 
-@router.get("/datasets", summary="List data sets", responses=documented(errors.InvalidPageTokenError))
+@router.get("/datasets", summary="List data sets", responses=documented(*LISTING))
 def list_datasets(request: Request, wired: Wired, page: Pages) -> DatasetList:
     """List the registered data sets by name."""
     refuse_unknown_filters(request, frozenset())

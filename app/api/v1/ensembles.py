@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from app.api.deps import Services, Wired
-from app.api.pages import Pages, refuse_unknown_filters
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1.lookup import NameInPath, VersionInPath, check_kind, find_version
 from app.api.v1.models import REPORT, read_json_artifact
@@ -63,7 +63,7 @@ class EnsembleList(BaseModel):
     next_page_token: str = ""
 
 
-@router.get("/ensembles", summary="List ensembles", responses=documented(errors.InvalidPageTokenError))
+@router.get("/ensembles", summary="List ensembles", responses=documented(*LISTING))
 def list_ensembles(request: Request, wired: Wired, page: Pages) -> EnsembleList:
     """List the models whose newest version fuses others."""
     refuse_unknown_filters(request, frozenset())
@@ -74,7 +74,11 @@ def list_ensembles(request: Request, wired: Wired, page: Pages) -> EnsembleList:
     return EnsembleList(ensembles=described, next_page_token=page.token(found.next))
 
 
-@router.get("/ensembles/{name}", summary="Look at an ensemble", responses=documented(errors.ModelNotFoundError))
+@router.get(
+    "/ensembles/{name}",
+    summary="Look at an ensemble",
+    responses=documented(errors.ModelNotFoundError, errors.VersionRejectedError),
+)
 def get_ensemble(wired: Wired, name: NameInPath) -> EnsembleOut:
     """Return the newest version of an ensemble: members, weights, gain."""
     wired.view.refresh()
@@ -84,7 +88,7 @@ def get_ensemble(wired: Wired, name: NameInPath) -> EnsembleOut:
 @router.get(
     "/ensembles/{name}/versions/{version}",
     summary="Look at a version of an ensemble",
-    responses=documented(errors.ModelNotFoundError),
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 async def get_ensemble_version(wired: Wired, name: NameInPath, version: VersionInPath) -> EnsembleOut:
     """Return one version of an ensemble: members, weights, gain."""

@@ -11,12 +11,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
+from starlette.requests import ClientDisconnect
 
 from app.api.bodies import read_json
 from app.api.deps import Services, Wired
 from app.api.idempotency import OptionalKey, fingerprint
 from app.api.openapi import json_body
-from app.api.pages import Pages, refuse_unknown_filters
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1 import submission
 from app.api.v1.examples import JOB_SPECS
@@ -123,7 +124,7 @@ def accepted(document: dict[str, Any], *, replayed: bool = False) -> Response:
     return Response(orjson.dumps(document), 202, headers, "application/json")
 
 
-@router.get("/jobs", summary="List jobs, the newest first", responses=documented(errors.InvalidPageTokenError))
+@router.get("/jobs", summary="List jobs, the newest first", responses=documented(*LISTING))
 def list_jobs(
     request: Request,
     wired: Wired,
@@ -146,6 +147,7 @@ def list_jobs(
 
 @router.get("/jobs/{job_id:uuid}", summary="Look at a job", responses=documented(errors.JobNotFoundError))
 async def get_job(
+    request: Request,
     wired: Wired,
     job_id: UUID,
     response: Response,
@@ -157,6 +159,8 @@ async def get_job(
     found = await run_in_threadpool(_load, wired, str(job_id))
     while not found.done and time.monotonic() < deadline and not wired.leaving.is_set():
         await asyncio.sleep(_LOOK_SECONDS)
+        if await request.is_disconnected():
+            raise ClientDisconnect
         found = await run_in_threadpool(_load, wired, str(job_id))
     if wait_seconds:
         response.headers["Preference-Applied"] = f"wait={wait_seconds:g}"

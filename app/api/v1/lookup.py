@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Path
 from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 
 from app.api.deps import Services
 from app.db import retiring
@@ -11,6 +12,7 @@ from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain.errors import ModelNotFoundError
 from app.domain.names import NAME_PATTERN, Reference
+from app.serving.view import Route
 
 # A path that breaks the naming rule names nothing: 404.
 NameInPath = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of the model.")]
@@ -25,6 +27,21 @@ async def find_version(wired: Services, reference: Reference, *, kind: str | Non
     except ModelNotFoundError:
         found = await run_in_threadpool(look_again, wired, reference)
     return check_kind(found, kind)
+
+
+ROUTING_KEY = "leanfuse-routing-key"
+
+
+async def route_version(wired: Services, reference: Reference, headers: Headers, *, kind: str | None = None) -> Route:
+    """Return the version that answers a request to a reference, and what runs beside it; raise as `find_version`."""
+    key = headers.get(ROUTING_KEY, "") if reference.alias is not None else ""
+    try:
+        route = wired.view.route(reference, key)
+    except ModelNotFoundError:
+        await run_in_threadpool(look_again, wired, reference)
+        route = wired.view.route(reference, key)
+    check_kind(route.version, kind)
+    return route
 
 
 def look_again(wired: Services, reference: Reference) -> VersionRow:

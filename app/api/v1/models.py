@@ -1,5 +1,6 @@
 """The registry: models, versions, reports, lineage, artifacts."""
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -10,9 +11,8 @@ from pydantic import Field, TypeAdapter
 from app.api.bodies import read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
-from app.api.pages import Pages, refuse_unknown_filters
-from app.api.problems import documented
-from app.api.v1.answers import main_output
+from app.api.pages import LISTING, Pages, refuse_unknown_filters
+from app.api.problems import documented, problem_response, request_id_of
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, look_again, matches
 from app.api.v1.schemas import (
     LineageOut,
@@ -35,7 +35,7 @@ from app.domain.specs import TagText
 
 router = APIRouter(prefix="/v1", tags=["models"])
 REPORT = "report.json"
-_TENSORFLOW_TYPES = {"float32": "DT_FLOAT", "uint8": "DT_UINT8"}
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]
 
 
@@ -53,17 +53,26 @@ class DescriptionIn(Value):
 
 _tags: TypeAdapter[TagsIn] = TypeAdapter(TagsIn)
 _description: TypeAdapter[DescriptionIn] = TypeAdapter(DescriptionIn)
+_REFUSALS = (
+    errors.MalformedJsonError,
+    errors.ModelNotFoundError,
+    errors.ModelDeletedError,
+    errors.InvalidRequestError,
+    errors.UnsupportedMediaTypeError,
+    errors.PayloadTooLargeError,
+)
 
 
-async def _read_tags(request: Request) -> TagsIn:
+# Bodies are read only where the path names something, so they ask for the path too.
+async def _read_tags(request: Request, name: NameInPath, version: VersionInPath) -> TagsIn:  # noqa: ARG001
     return await read_model(request, _tags)
 
 
-async def _read_description(request: Request) -> DescriptionIn:
+async def _read_description(request: Request, name: NameInPath) -> DescriptionIn:  # noqa: ARG001
     return await read_model(request, _description)
 
 
-@router.get("/models", summary="List models", responses=documented(errors.InvalidPageTokenError))
+@router.get("/models", summary="List models", responses=documented(*LISTING))
 def list_models(
     request: Request, wired: Wired, page: Pages, kind: Annotated[VersionKind | None, Query()] = None
 ) -> ModelList:
@@ -86,11 +95,8 @@ def get_model(wired: Wired, name: NameInPath) -> ModelOut:
 @router.patch(
     "/models/{name}",
     summary="Describe a model",
-    openapi_extra=json_body(
-        {"type": "object", "properties": {"description": {"type": "string"}}, "required": ["description"]},
-        {"a sentence": {"description": "Reads handwritten digits."}},
-    ),
-    responses=documented(errors.ModelNotFoundError, errors.InvalidRequestError, errors.UnsupportedMediaTypeError),
+    openapi_extra=json_body(_description.json_schema(), {"a sentence": {"description": "Reads handwritten digits."}}),
+    responses=documented(*_REFUSALS),
 )
 def update_model(
     wired: Wired, name: NameInPath, body: Annotated[DescriptionIn, Depends(_read_description)]
@@ -101,7 +107,9 @@ def update_model(
     return get_model(wired, name)
 
 
-@router.get("/models/{name}/versions", summary="List versions", responses=documented(errors.ModelNotFoundError))
+@router.get(
+    "/models/{name}/versions", summary="List versions", responses=documented(errors.ModelNotFoundError, *LISTING)
+)
 def list_versions(request: Request, wired: Wired, name: NameInPath, page: Pages) -> VersionList:
     """List a model's versions, the newest first."""
     refuse_unknown_filters(request, frozenset())
@@ -111,7 +119,9 @@ def list_versions(request: Request, wired: Wired, name: NameInPath, page: Pages)
 
 
 @router.get(
-    "/models/{name}/versions/{version}", summary="Look at a version", responses=documented(errors.ModelNotFoundError)
+    "/models/{name}/versions/{version}",
+    summary="Look at a version",
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 async def get_version(wired: Wired, name: NameInPath, version: VersionInPath, response: Response) -> VersionOut:
     """Return one version: what it is, what was measured, which files it has."""
@@ -136,11 +146,8 @@ async def _version(wired: Services, reference: Reference, response: Response) ->
 @router.patch(
     "/models/{name}/versions/{version}",
     summary="Replace a version's tags",
-    openapi_extra=json_body(
-        {"type": "object", "properties": {"tags": {"type": "object"}}, "required": ["tags"]},
-        {"one tag": {"tags": {"team": "vision"}}},
-    ),
-    responses=documented(errors.ModelNotFoundError, errors.InvalidRequestError, errors.UnsupportedMediaTypeError),
+    openapi_extra=json_body(_tags.json_schema(), {"one tag": {"tags": {"team": "vision"}}}),
+    responses=documented(*_REFUSALS),
 )
 def update_version(
     wired: Wired, name: NameInPath, version: VersionInPath, body: Annotated[TagsIn, Depends(_read_tags)]
@@ -173,7 +180,7 @@ def delete_version(wired: Wired, name: NameInPath, version: VersionInPath) -> No
     response_model=None,
     responses={
         200: {"description": "Every measured number.", "content": {"application/json": {"schema": {"type": "object"}}}},
-        **documented(errors.ModelNotFoundError, errors.ArtifactCorruptedError),
+        **documented(errors.ModelNotFoundError, errors.ModelDeletedError, errors.ArtifactCorruptedError),
     },
 )
 def get_report(wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
@@ -203,7 +210,9 @@ def _known_files(row: VersionRow) -> str:
 
 
 @router.get(
-    "/models/{name}/versions/{version}/lineage", summary="Lineage", responses=documented(errors.ModelNotFoundError)
+    "/models/{name}/versions/{version}/lineage",
+    summary="Lineage",
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
 )
 def get_lineage(wired: Wired, name: NameInPath, version: VersionInPath) -> LineageOut:
     """Return what a version was made from (parent, teacher, members), and what was made from it."""
@@ -222,9 +231,14 @@ def get_lineage(wired: Wired, name: NameInPath, version: VersionInPath) -> Linea
     summary="Download a file",
     response_class=FileResponse,
     responses={
+        206: {"description": "The range that was asked for.", "content": {"application/octet-stream": {}}},
         304: {"description": "The file is the one of the given ETag."},
-        416: {"description": "More than one range was asked for."},
-        **documented(errors.ModelNotFoundError, errors.ArtifactCorruptedError),
+        **documented(
+            errors.ModelNotFoundError,
+            errors.ModelDeletedError,
+            errors.RangeNotSatisfiableError,
+            errors.ArtifactCorruptedError,
+        ),
     },
 )
 def download_artifact(
@@ -239,13 +253,16 @@ def download_artifact(
     row = _in_view(wired, Reference(name, version))
     if file not in row.manifest.files:
         raise errors.NotFoundError(f"{name}/{version} has no file {file[:80]!r}.", hint=_known_files(row))
-    sha256 = row.manifest.files[file].sha256
+    sha256, size_bytes = row.manifest.files[file].sha256, row.manifest.files[file].size_bytes
     headers = {"ETag": etag(sha256), "Cache-Control": "public, max-age=31536000, immutable"}
     if matches(if_none_match, sha256):
         return Response(status_code=304, headers=headers)
-    if "," in request.headers.get("range", ""):
-        # One request must not make the service assemble thousands of pieces.
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{row.manifest.files[file].size_bytes}"})
+    if not _can_send(request, size_bytes):
+        refusal = errors.RangeNotSatisfiableError(
+            f"The file has {size_bytes:,} bytes, and one range of them is sent at a time.",
+            hint="Send for example `Range: bytes=0-1023`.",
+        )
+        return problem_response(refusal, request_id_of(request), headers={"Content-Range": f"bytes */{size_bytes}"})
     return FileResponse(
         wired.store.fetch(sha256),
         headers=headers,
@@ -254,53 +271,24 @@ def download_artifact(
     )
 
 
+def _can_send(request: Request, size_bytes: int) -> bool:
+    """Tell whether the range can be sent; take away a Range header that is none, as RFC 9110 asks.
+
+    One request must not make the service assemble thousands of pieces, so several ranges are refused.
+    """
+    given = request.headers.get("range", "")
+    if given.startswith("bytes=") and "," in given:
+        return False
+    asked = _RANGE.fullmatch(given)
+    first, last = asked.groups() if asked else ("", "")
+    if not (first or last) or (first and last and int(first) > int(last)):
+        request.scope["headers"] = [item for item in request.scope["headers"] if item[0] != b"range"]
+        return True
+    return int(first) < size_bytes if first else int(last) > 0
+
+
 def _in_view(wired: Services, reference: Reference) -> VersionRow:
     try:
         return wired.view.resolve(reference)
     except errors.ModelNotFoundError:
         return look_again(wired, reference)
-
-
-@router.get("/models/{name}/metadata", summary="Signature of a model", responses=documented(errors.ModelNotFoundError))
-async def get_model_metadata(wired: Wired, name: NameInPath) -> dict[str, Any]:
-    """Return the signature of the newest version, as TensorFlow Serving writes it."""
-    return _metadata(await find_version(wired, Reference(name)))
-
-
-@router.get(
-    "/models/{name}/versions/{version}/metadata",
-    summary="Signature of a version",
-    responses=documented(errors.ModelNotFoundError),
-)
-async def get_version_metadata(wired: Wired, name: NameInPath, version: VersionInPath) -> dict[str, Any]:
-    """Return the signature of a version, as TensorFlow Serving writes it."""
-    return _metadata(await find_version(wired, Reference(name, version)))
-
-
-@router.get(
-    "/models/{name}/labels/{alias}/metadata",
-    summary="Signature of an alias",
-    responses=documented(errors.ModelNotFoundError),
-)
-async def get_alias_metadata(wired: Wired, name: NameInPath, alias: AliasInPath) -> dict[str, Any]:
-    """Return the signature of the version that an alias names now, as TensorFlow Serving writes it."""
-    return _metadata(await find_version(wired, Reference(name, alias=alias)))
-
-
-def _metadata(row: VersionRow) -> dict[str, Any]:
-    manifest = row.manifest
-    width = len(manifest.classes) if manifest.task == "classification" else 1
-    signature = {
-        "inputs": {"x": _tensor(_TENSORFLOW_TYPES[manifest.input.dtype], manifest.input.shape)},
-        "outputs": {main_output(manifest): _tensor("DT_FLOAT", (width,))},
-        "method_name": "tensorflow/serving/predict",
-    }
-    return {
-        "model_spec": {"name": row.name, "signature_name": "", "version": str(row.version)},
-        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
-    }
-
-
-def _tensor(dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    sizes = [{"size": str(size), "name": ""} for size in (-1, *shape)]
-    return {"dtype": dtype, "tensor_shape": {"dim": sizes, "unknown_rank": False}}

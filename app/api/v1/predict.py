@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
-from app.api.bodies import Json, read_loosely
+from app.api.bodies import Json, check_encoding, read_loosely, too_deep
 from app.api.deps import Services, Wired
 from app.api.express import Lane
 from app.api.openapi import json_body
 from app.api.problems import documented
-from app.api.v1.answers import Answers, Wanted, ask, class_sets, member_weights, reply
-from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version
+from app.api.v1.answers import Answers, Wanted, ask_along, class_sets, member_weights, reply
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, route_version
 from app.db.registry import VersionRow
 from app.domain import errors
 from app.domain.errors import FieldError
@@ -125,20 +125,24 @@ EXPRESS = Lane(
 
 async def _predict(wired: Services, reference: Reference, kind: str | None, body: bytes, headers: Headers) -> Response:
     _check_media_type(headers)
-    version = await find_version(wired, reference, kind=kind)
+    route = await route_version(wired, reference, headers, kind=kind)
+    version = route.version
     signature = version.manifest.input
     plain = read_plain_rows(body, signature)
     if plain is not None:
-        answers = await ask(wired, version, plain.rows, Wanted())
+        answers = await ask_along(wired, route, plain.rows, Wanted())
         return _reply(version, _FIELD_OF_ANSWERS[plain.field], answers, {})
     content = _check_fields(read_loosely(body))
     field = "instances" if "instances" in content else "inputs"
     # Python cannot tell a boolean from a number in an array, so the values are walked only if there may be one.
     booleans = b"true" in body or b"false" in body
     read = instances_to_rows if field == "instances" else inputs_to_rows
-    rows = read(content[field], signature, may_hold_booleans=booleans)
+    try:
+        rows = read(content[field], signature, may_hold_booleans=booleans)
+    except RecursionError:
+        raise too_deep() from None
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
-    answers = await ask(wired, version, rows, wanted)
+    answers = await ask_along(wired, route, rows, wanted)
     return _reply(version, _FIELD_OF_ANSWERS[field], answers, content)
 
 
@@ -163,6 +167,7 @@ def _check_media_type(headers: Headers) -> None:
         raise errors.UnsupportedMediaTypeError(
             f"The body has the media type {given[:80]!r}.", hint="Send `Content-Type: application/json`."
         )
+    check_encoding(headers)
 
 
 def _check_fields(content: Json) -> dict[str, Any]:
@@ -177,6 +182,8 @@ def _check_fields(content: Json) -> dict[str, Any]:
         raise errors.InvalidRequestError(
             "Either `instances` or `inputs` must be there.", hint='Send {"instances": [row, ...]}.'
         )
+    if not isinstance(content.get("signature_name", ""), str):
+        raise errors.InvalidRequestError("/signature_name: Not a text.", hint="Send a name, or leave it out.")
     for name in _FLAGS:
         if not isinstance(content.get(name, False), bool):
             raise errors.InvalidRequestError(f"/{name}: Not true or false.", hint="Send true, or leave it out.")

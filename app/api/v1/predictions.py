@@ -8,13 +8,14 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from app.api.deps import Services, Wired
 from app.api.problems import documented
-from app.api.v1.answers import Wanted, ask, describe_rows, reply
-from app.api.v1.lookup import NameInPath, etag, find_version, matches
+from app.api.tensorflow import Served
+from app.api.v1.answers import Wanted, ask_along, describe_rows, reply
+from app.api.v1.lookup import NameInPath, etag, matches, route_version
 from app.db import datasets
-from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain import errors
 from app.domain.datasets import DatasetManifest, RowSet
@@ -22,19 +23,57 @@ from app.domain.explain import suggest
 from app.domain.models import VersionManifest
 from app.domain.names import NAME_PATTERN, Reference
 from app.serving.inputs import texts_to_rows
+from app.serving.view import Route
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 _MOST_ROWS = 1000
+
+
+class MemberPrediction(BaseModel):
+    """What one member says of a row."""
+
+    label: str | None = Field(None, description="Of a classification: the most probable class.")
+    probabilities: list[float] = Field([], description="Of a classification: one number per class.")
+    logits: list[float] = Field([], description="Of a serial ensemble's member, which only adds to those before it.")
+    prediction: float | None = Field(None, description="Of a regression.")
+
+
+class RowPrediction(BaseModel):
+    """What the model says of a row, and what is known of it."""
+
+    label: str | None = Field(None, description="Of a classification: the most probable class.")
+    probabilities: list[float] = Field([], description="Of a classification: one number per class.")
+    prediction: float | None = Field(None, description="Of a regression.")
+    members: list[MemberPrediction] = []
+    uncertainty: dict[str, float] = {}
+    set: list[str] = Field([], description="The classes of the prediction set.")
+    answered_by: int | None = Field(None, description="Of a cascade: the place of the member that answered.")
+    row: int | None = Field(None, description="Of a data set's row: its place in the set.")
+    actual: str | float | None = Field(None, description="Of a data set's row: the right answer.")
+
+
+class Predictions(Served):
+    """One prediction per row; what was not asked for is left out."""
+
+    dataset: str = ""
+    set: str = ""
+    offset: int = 0
+    total_rows: int = 0
+    predictions: list[RowPrediction]
+
+
 _DOCUMENTED: dict[str, Any] = {
     "responses": {
         200: {
             "description": "One prediction per row.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "model": Predictions,
         },
         304: {"description": "Nothing has changed since the given ETag."},
         **documented(
             errors.ModelNotFoundError,
+            errors.ModelDeletedError,
             errors.ModelNotReadyError,
+            errors.VersionRejectedError,
             errors.DatasetNotFoundError,
             errors.InputShapeMismatchError,
             errors.InvalidInputValueError,
@@ -97,8 +136,9 @@ async def get_ensemble_predictions(
     request: Request, wired: Wired, name: NameInPath, query: Query_, if_none_match: IfNoneMatch = ""
 ) -> Response:
     """Return what the fused ensemble predicts for rows of a data set, or for small inputs in the query."""
-    version = await find_version(wired, Reference(name, query.version, query.alias), kind="ensemble")
-    return await _predictions(request, wired, version, query, if_none_match)
+    reference = Reference(name, query.version, query.alias)
+    route = await route_version(wired, reference, request.headers, kind="ensemble")
+    return await _predictions(request, wired, route, query, if_none_match)
 
 
 @router.get("/models/{name}/predictions", summary="GET predictions of a model", **_DOCUMENTED)
@@ -106,13 +146,12 @@ async def get_model_predictions(
     request: Request, wired: Wired, name: NameInPath, query: Query_, if_none_match: IfNoneMatch = ""
 ) -> Response:
     """Return what a model predicts for rows of a data set, or for small inputs in the query."""
-    version = await find_version(wired, Reference(name, query.version, query.alias))
-    return await _predictions(request, wired, version, query, if_none_match)
+    route = await route_version(wired, Reference(name, query.version, query.alias), request.headers)
+    return await _predictions(request, wired, route, query, if_none_match)
 
 
-async def _predictions(
-    request: Request, wired: Services, version: VersionRow, query: Asked, if_none_match: str
-) -> Response:
+async def _predictions(request: Request, wired: Services, route: Route, query: Asked, if_none_match: str) -> Response:
+    version = route.version
     if query.dataset is None:
         rows, about = texts_to_rows(query.x, version.manifest.input), _About("", {}, [])
     else:
@@ -121,7 +160,7 @@ async def _predictions(
     headers = {"ETag": etag(digest), "Cache-Control": "no-cache"}
     if matches(if_none_match, digest):
         return Response(status_code=304, headers=headers)
-    answers = await ask(wired, version, rows, Wanted(query.members, query.uncertainty, query.sets))
+    answers = await ask_along(wired, route, rows, Wanted(query.members, query.uncertainty, query.sets))
     predictions = describe_rows(version.manifest, answers)
     for prediction, known in zip(predictions, about.known, strict=False):
         prediction.update(known)

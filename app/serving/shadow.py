@@ -1,0 +1,86 @@
+"""Run candidates beside the versions that answer, on the same rows, and count how they compare."""
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from typing import Any
+
+from numpy.typing import NDArray
+
+from app.db import rollouts
+from app.db.session import Sessions
+from app.domain.errors import LeanfuseError
+from app.domain.rollouts import Tally
+from app.logging import get_logger
+from app.serving.predictor import Predictor
+from app.serving.view import Route
+
+log = get_logger(__name__)
+Array = NDArray[Any]
+_MOST_PENDING = 64
+
+
+class Shadows:
+    """Mirror requests after they were answered; never delay or fail one.
+
+    Counts stay in memory until `flush` adds them to the database, where those of other processes are added too.
+    """
+
+    def __init__(self, predictor: Predictor, sessions: Sessions) -> None:
+        self._predictor = predictor
+        self._sessions = sessions
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._guard = threading.Lock()
+        self._pending: set[asyncio.Task[None]] = set()
+
+    def mirror(self, route: Route, rows: Array, answered: Array, *, seconds: float, output: str) -> None:
+        """Let the route's shadow answer the same rows later; drop them when too many wait already."""
+        if route.shadow is None:
+            return
+        if len(self._pending) >= _MOST_PENDING:
+            with self._guard:
+                self._tallies[route.rollout_id].dropped += 1
+            return
+        task = asyncio.ensure_future(self._compare(route, rows, answered, seconds, output))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _compare(self, route: Route, rows: Array, answered: Array, seconds: float, output: str) -> None:
+        if route.shadow is None:
+            return
+        started = time.perf_counter()
+        try:
+            (shadowed,) = await self._predictor.predict(route.shadow, rows, [output])
+        except Exception as failed:  # noqa: BLE001 - whatever goes wrong in the shadow is counted, and nobody's loss
+            log.warning(
+                "shadow_failed", model=route.shadow.name, version=route.shadow.version, reason=str(failed)[:300]
+            )
+            with self._guard:
+                self._tallies[route.rollout_id].errors += 1
+            return
+        spent = time.perf_counter() - started
+        with self._guard:
+            self._tallies[route.rollout_id].compare(answered, shadowed, seconds=(seconds, spent))
+
+    def flush(self) -> None:
+        """Add what was counted to the database; keep it for the next time when that does not answer."""
+        with self._guard:
+            counted = {rollout_id: tally.as_json() for rollout_id, tally in self._tallies.items()}
+            self._tallies.clear()
+        if not counted:
+            return
+        try:
+            with self._sessions.begin() as session:
+                rollouts.add_tallies(session, counted)
+        except LeanfuseError as failed:
+            log.warning("shadow_counts_kept", reason=failed.detail)
+            with self._guard:
+                for rollout_id, tally in counted.items():
+                    self._tallies[rollout_id].add(tally)
+
+    def follow(self, stop: threading.Event, *, seconds: float = 2.0) -> None:
+        """Flush every few seconds, and once more when told to stop."""
+        while not stop.wait(seconds):
+            self.flush()
+        self.flush()
