@@ -25,7 +25,7 @@ from benchmarks.serving.load import check_wrk
 from benchmarks.serving.registering import register_graphs
 from benchmarks.serving.servers import OURS, ROOT, SERVERS, Server, make_environment, releases
 from benchmarks.serving.table import page
-from benchmarks.serving.turns import NOT_AVAILABLE, Measured, Pace, PeerFailedError, take_turn
+from benchmarks.serving.turns import NOT_AVAILABLE, Measured, Pace, PeerFailedError, fastest, take_turn
 
 RESULT = ROOT / "benchmarks" / "results" / "serving.json"
 PAGE = DOCS / "benchmarks_serving.md"
@@ -61,7 +61,8 @@ def compare(chosen: Sequence[Server], folder: Path, *, rounds: int, seconds: flo
     """Let the servers take turns; return everything that was measured."""
     machine, pace = facts(PACKAGES), Pace(load=seconds, open_loop=seconds / 2, warm=min(1.0, seconds / 4))
     found = {server.name: _blank(server) for server in chosen}
-    _prepare(chosen, folder, found)
+    _make_models(folder)
+    chosen = [_ready(server, folder, found[server.name], seconds / 4) for server in chosen]
     ceilings = []
     for number in range(rounds):
         ceilings.append(_ceiling(folder, seconds / 2))
@@ -72,6 +73,7 @@ def compare(chosen: Sequence[Server], folder: Path, *, rounds: int, seconds: flo
         "machine": machine,
         "settings": {"rounds": rounds, "seconds": seconds, "weights": "random: they cost the same as trained ones"},
         "releases": {server.name: releases(server) for server in chosen},
+        "variants": {server.name: dict(server.variants[0]) for server in chosen if server.variants},
         "ceiling_rows_per_second": max((value for value in ceilings if value), default=None),
         "subjects": {f"{name} {way}": asdict(item) for name, ways in found.items() for way, item in ways.items()},
     }
@@ -81,19 +83,25 @@ def _blank(server: Server) -> Found:
     return {way: Measured(f"{server.title}, {way}" if len(server.ways) > 1 else server.title) for way in server.ways}
 
 
-def _prepare(chosen: Sequence[Server], folder: Path, found: dict[str, Found]) -> None:
-    """Make graphs, a home, environments; note who cannot take part."""
+def _make_models(folder: Path) -> None:
+    """Write the graphs, and make a home that serves them."""
     named = graphs()
     write_graphs(folder / "graphs", named)
     register_graphs(folder / "home", named)
-    for server in chosen:
-        try:
-            make_environment(server)
-            if server.prepare:
-                command, variables = server.filled(server.prepare, folder), server.variables(folder, 0)
-                subprocess.run(command, env={**os.environ, **variables}, check=True, timeout=300, capture_output=True)
-        except (OSError, subprocess.SubprocessError) as failed:
-            _fail(found[server.name], f"could not be installed: {failed}")
+
+
+def _ready(server: Server, folder: Path, found: Found, seconds: float) -> Server:
+    """Install a server and choose its fastest variant; note that it failed where that fails."""
+    _say(f"preparing {server.title}")
+    try:
+        make_environment(server)
+        if server.prepare:
+            command, variables = server.filled(server.prepare, folder), server.variables(folder, 0)
+            subprocess.run(command, env={**os.environ, **variables}, check=True, timeout=300, capture_output=True)
+        return fastest(server, folder, seconds=seconds)
+    except (PeerFailedError, OSError, subprocess.SubprocessError) as failed:
+        _fail(found, f"could not be made ready: {failed}")
+        return server
 
 
 def _turn(server: Server, folder: Path, found: Found, pace: Pace, *, first: bool, last: bool) -> None:

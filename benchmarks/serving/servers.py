@@ -35,7 +35,7 @@ class Server:
 
     `command` is filled in with `folder` (what was prepared for this run), `port` and `here` (the peer's files);
     `port` is the variable that names the port, `spare_ports` those that need one more each; `prepare` is a command that
-    runs once before the first start.
+    runs once before the first start. Of `variants`, further environments, the fastest is found out and then used.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: str = "PORT"
     spare_ports: Sequence[str] = ()
+    variants: Sequence[Mapping[str, str]] = ()
     prepare: Sequence[str] = ()
     cases: Sequence[str] = ("one", "many", "large")
 
@@ -98,7 +99,7 @@ SERVERS = {
             ready="/ready",
             ways={"json": _PREDICT},
         ),
-        # In process is its fastest: its workers get every request pickled. The one process then gets both threads.
+        # Its workers get every request pickled; without them one process gets both threads.
         Server(
             "mlserver",
             "MLServer",
@@ -106,11 +107,13 @@ SERVERS = {
             ready="/v2/health/ready",
             ways={"json": Way(tensor_json("/v2/models/ens/infer"), read_tensor_json)},
             environment={
-                "MLSERVER_PARALLEL_WORKERS": "0",
                 "MLSERVER_HOST": "127.0.0.1",
                 "MLSERVER_DEBUG": "false",
-                "THREADS": "2",
             },
+            variants=(
+                {"MLSERVER_PARALLEL_WORKERS": "0", "THREADS": "2"},
+                {"MLSERVER_PARALLEL_WORKERS": "2", "THREADS": "1"},
+            ),
             port="MLSERVER_HTTP_PORT",
             spare_ports=("MLSERVER_GRPC_PORT", "MLSERVER_METRICS_PORT"),
         ),

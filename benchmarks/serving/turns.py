@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,6 +86,22 @@ def take_turn(
                 _load(measured, way, case, (url, tree), pace, warm=pace.warm * (3 if first else 1))
             if last and measured.maximum:
                 _send_at_rates(measured, way, url, pace)
+
+
+def fastest(server: Server, folder: Path, *, seconds: float) -> Server:
+    """Return the server as its fastest variant, found by one short load each; one without variants as it is."""
+    case, way = CASES["one"], next(iter(server.ways.values()))
+    rates: dict[int, float] = {}
+    for place, variant in enumerate(server.variants):
+        tried = replace(server, environment={**server.environment, **variant})
+        with started(tried, folder) as (tree, url, _), _target(way, case, url) as target:
+            for _ in range(2):  # the first warms it up
+                found = closed_loop(target, tree, connections=MOST_CONNECTIONS, seconds=seconds)
+            rates[place] = found["requests_per_second"]
+    if not rates:
+        return server
+    chosen = server.variants[max(rates, key=rates.__getitem__)]
+    return replace(server, environment={**server.environment, **chosen}, variants=(chosen,))
 
 
 @contextmanager
