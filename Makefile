@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long
+.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long bench-serving bench-scale
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -47,6 +47,12 @@ reproduce: install ## measure published tables again through the API (about 50 m
 
 reproduce-long: install ## also the rows that take longer (more than an hour on 2 cores)
 	@$(BIN)/python -m benchmarks.learning --long
+
+bench-serving: install ## compare servers (about 25 minutes, needs wrk; peers go to .venv-bench)
+	@$(BIN)/python -m benchmarks.serving
+
+bench-scale: install ## measure what one node, one database and one job's followers carry (about 10 minutes)
+	@$(BIN)/python -m benchmarks.scale
 
 check: install ## lint, types, import rules, spelling
 	$(BIN)/ruff check

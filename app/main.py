@@ -21,6 +21,7 @@ from app.api.middleware import Gate
 from app.api.openapi import install_openapi
 from app.api.problems import install_handlers
 from app.api.v1 import predict
+from app.api.watching import EventWatch
 from app.db.migrate import is_current
 from app.db.session import create_engine_for, make_sessions
 from app.domain.errors import LeanfuseError
@@ -138,6 +139,7 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
         sessions=sessions,
         store=store,
         view=RegistryView(sessions, warming(predictor, serving.pinned)),
+        watch=EventWatch(sessions),
         predictor=predictor,
         shadows=Shadows(predictor, sessions),
         arrays=ArrayCache(store),

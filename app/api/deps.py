@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from app.api.watching import EventWatch
 from app.db.session import Sessions
 from app.metrics import Metrics
 from app.queue import Hinter
@@ -29,6 +30,7 @@ class Services:
     sessions: Sessions
     store: Store
     view: RegistryView
+    watch: EventWatch
     predictor: Predictor
     shadows: Shadows
     arrays: ArrayCache

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ScalarSelect, Select, delete, func, insert, select, update
+from sqlalchemy import ScalarSelect, Select, Text, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db.base import now
@@ -31,6 +32,8 @@ from app.domain.rollouts import Mode
 # What a name without a number may lead to, and what else can be asked for by number.
 SERVED_STATES = ("ready", "deprecated")
 KNOWN_STATES = (*SERVED_STATES, "rejected")
+# More new versions than these are read all at once, rather than named one by one in a statement.
+_MOST_ADDED = 500
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,14 @@ class VersionRow:
     recipe_digest: str | None
     job_id: str
     created_at: datetime
-    manifest: VersionManifest
+    manifest_json: str = field(repr=False)
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
+
+    @cached_property
+    def manifest(self) -> VersionManifest:
+        """Return what the version is; read when first asked for, as it takes ten times the room of its JSON."""
+        return VersionManifest.model_validate_json(self.manifest_json)
 
 
 @dataclass(frozen=True)
@@ -115,11 +123,14 @@ def begin_write(session: Session) -> None:
     session.execute(update(RegistryRevision).values(revision=RegistryRevision.revision + 1))
 
 
-def snapshot(session: Session) -> Snapshot:
-    """Return the whole registry, for a view that serves from memory."""
+def snapshot(session: Session, *, before: Snapshot | None = None) -> Snapshot:
+    """Return the whole registry, for a view that serves from memory.
+
+    Of what the snapshot `before` holds only states, aliases and tags are read again: nothing else of a version changes.
+    """
     # The revision is read first: a write in between makes the view reload once more, never miss it.
     number = revision(session)
-    versions = _rows(session, _versions().order_by(Model.name, ModelVersion.version))
+    versions = _all_rows(session) if before is None else _changed_rows(session, before)
     aliases: dict[str, dict[str, int]] = defaultdict(dict)
     for row in versions:
         for alias in row.aliases:
@@ -140,6 +151,34 @@ def end_rollout(session: Session, model_id: str, alias: str, outcome: str) -> bo
     open_now = (AliasRollout.model_id == model_id, AliasRollout.alias == alias, AliasRollout.ended_at.is_(None))
     ending = update(AliasRollout).where(*open_now).values(ended_at=now(), outcome=outcome)
     return session.execute(ending.returning(AliasRollout.id)).first() is not None
+
+
+def _all_rows(session: Session) -> list[VersionRow]:
+    return _rows(session, _versions().order_by(Model.name, ModelVersion.version))
+
+
+def _changed_rows(session: Session, before: Snapshot) -> list[VersionRow]:
+    states = dict(session.execute(_states()).all())
+    known = {row.id: row for row in before.versions if row.id in states}
+    added = [version_id for version_id in states if version_id not in known]
+    if len(added) > _MOST_ADDED:
+        return _all_rows(session)
+    aliases, tags = _labels(session)
+    rows = [_relabelled(row, states[row.id], aliases, tags) for row in known.values()]
+    if added:
+        rows += versions_by_id(session, added).values()
+        rows.sort(key=lambda row: (row.name, row.version))
+    return rows
+
+
+def _relabelled(
+    row: VersionRow, state: str, aliases: Mapping[str, list[str]], tags: Mapping[str, dict[str, str]]
+) -> VersionRow:
+    """Return the row as it is now: the same object where nothing changed, so that what it has read stays read."""
+    now_aliases, now_tags = tuple(aliases.get(row.id, ())), tags.get(row.id, {})
+    if (row.state, row.aliases, row.tags) == (state, now_aliases, now_tags):
+        return row
+    return replace(row, state=state, aliases=now_aliases, tags=now_tags)
 
 
 def resolve(session: Session, reference: str | Reference) -> VersionRow:
@@ -336,6 +375,24 @@ def set_tags(session: Session, version_id: str, tags: Mapping[str, str]) -> None
         session.execute(insert(VersionTag).values(rows))
 
 
+# In the order of VersionRow's fields.
+_COLUMNS = (
+    ModelVersion.id,
+    Model.name,
+    ModelVersion.version,
+    ModelVersion.state,
+    ModelVersion.digest,
+    ModelVersion.recipe_digest,
+    ModelVersion.job_id,
+    ModelVersion.created_at,
+    cast(ModelVersion.manifest, Text),
+)
+
+
+def _states() -> Select[str, str]:
+    return select(ModelVersion.id, ModelVersion.state).where(ModelVersion.state.in_(KNOWN_STATES))
+
+
 def _versions(states: Sequence[str] | None = KNOWN_STATES) -> Select[ModelVersion, Model]:
     chosen = select(ModelVersion, Model).join(Model, Model.id == ModelVersion.model_id)
     return chosen if states is None else chosen.where(ModelVersion.state.in_(states))
@@ -367,31 +424,31 @@ def _newest_number(states: Sequence[str]) -> ScalarSelect[Any]:
 
 
 def _rows(session: Session, chosen: Select[ModelVersion, Model]) -> list[VersionRow]:
+    # Columns, not entities: a large registry is read three times as fast, and the manifest stays text until it is used.
+    found = session.execute(chosen.with_only_columns(*_COLUMNS)).all()
     ids = chosen.with_only_columns(ModelVersion.id).correlate(None)
+    aliases, tags = _labels(session, ids) if found else ({}, {})
+    return [
+        VersionRow(*columns, aliases=tuple(aliases.get(columns[0], ())), tags=tags.get(columns[0], {}))
+        for columns in found
+    ]
+
+
+def _labels(
+    session: Session, ids: Select[str] | None = None
+) -> tuple[Mapping[str, list[str]], Mapping[str, dict[str, str]]]:
+    """Return the aliases and the tags of versions, or of all, by version id, each in the order of the alphabet."""
     aliases: dict[str, list[str]] = defaultdict(list)
     tags: dict[str, dict[str, str]] = defaultdict(dict)
-    found = session.execute(chosen).all()
-    if found:
-        for alias in session.scalars(select(Alias).where(Alias.version_id.in_(ids)).order_by(Alias.alias)):
-            aliases[alias.version_id].append(alias.alias)
-        for tag in session.scalars(select(VersionTag).where(VersionTag.version_id.in_(ids)).order_by(VersionTag.key)):
-            tags[tag.version_id][tag.key] = tag.value
-    return [
-        VersionRow(
-            id=version.id,
-            name=model.name,
-            version=version.version,
-            state=version.state,
-            digest=version.digest,
-            recipe_digest=version.recipe_digest,
-            job_id=version.job_id,
-            created_at=version.created_at,
-            manifest=VersionManifest.model_validate(version.manifest),
-            aliases=tuple(aliases[version.id]),
-            tags=tags[version.id],
-        )
-        for version, model in found
-    ]
+    pointing = select(Alias.version_id, Alias.alias).order_by(Alias.alias)
+    labelled = select(VersionTag.version_id, VersionTag.key, VersionTag.value).order_by(VersionTag.key)
+    if ids is not None:
+        pointing, labelled = pointing.where(Alias.version_id.in_(ids)), labelled.where(VersionTag.version_id.in_(ids))
+    for version_id, alias in session.execute(pointing):
+        aliases[version_id].append(alias)
+    for version_id, key, value in session.execute(labelled):
+        tags[version_id][key] = value
+    return aliases, tags
 
 
 def _model_rows(session: Session, chosen: Select[ModelVersion, Model]) -> list[ModelRow]:

@@ -72,6 +72,7 @@ class RegistryView:
         self._sessions = sessions
         self._prepare = prepare
         self._index = RegistryIndex()
+        self._snapshot: Snapshot | None = None
         self._refreshing = threading.Lock()
 
     @property
@@ -83,9 +84,10 @@ class RegistryView:
         """Read the registry again if it has changed; call it after every write of this process."""
         with self._refreshing, reading(self._sessions) as session:
             if registry.revision(session) != self._index.revision:
-                found = _make_index(registry.snapshot(session))
+                snapshot = registry.snapshot(session, before=self._snapshot)
+                found = _make_index(snapshot)
                 self._prepare(self._index, found)
-                self._index = found
+                self._snapshot, self._index = snapshot, found
 
     def follow(self, stop: threading.Event, *, seconds: float = 1.0) -> None:
         """Refresh until told to stop. While the database is away the last snapshot keeps serving."""

@@ -1,24 +1,20 @@
 """A job's events as they happen (server-sent events); a broken stream resumes after the last event seen."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header
-from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.api.deps import Services, Wired
+from app.api.deps import Wired
 from app.api.problems import documented
-from app.db import events, jobs
+from app.db import jobs
 from app.db.session import reading
-from app.db.tables import JobEvent
 from app.domain import errors
 from app.domain.errors import UnavailableError
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
-_LOOK_SECONDS = 0.2
 _RECONNECT_MILLISECONDS = 1000
 
 
@@ -48,7 +44,7 @@ async def stream_job_events(
     yield ServerSentEvent(retry=_RECONNECT_MILLISECONDS)
     while not wired.leaving.is_set():
         try:
-            found = await run_in_threadpool(_load, wired, str(job_id), after)
+            found = await wired.watch.events_after(str(job_id), after)
         except UnavailableError:
             return  # the client resumes where it was
         for event in found:
@@ -56,10 +52,3 @@ async def stream_job_events(
             yield ServerSentEvent(event=event.type, id=str(event.id), data={**event.data, "at": event.at})
             if event.type == "done":
                 return
-        if not found:
-            await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _load(wired: Services, job_id: str, after: int) -> list[JobEvent]:
-    with reading(wired.sessions) as session:
-        return events.list_events(session, job_id, after=after)
