@@ -321,7 +321,7 @@ class TestLists:
             found = registry.list_models(session, PageRequest(), kind="ensemble")
         assert [model.name for model in found.items] == ["trio"]
 
-    @pytest.mark.parametrize(("listing", "most"), [("list_models", 5), ("list_versions", 3), ("snapshot", 4)])
+    @pytest.mark.parametrize(("listing", "most"), [("list_models", 5), ("list_versions", 3), ("snapshot", 5)])
     def test_the_number_of_queries_is_that_of_one_row(
         self, sessions: Sessions, dataset_id: str, listing: str, most: int
     ) -> None:
