@@ -145,4 +145,12 @@ def read_loosely(body: bytes) -> Json:
     try:
         return check_json(body)
     except errors.NonFiniteNumberError:
+        return _read_with_constants(body)
+
+
+def _read_with_constants(body: bytes) -> Json:
+    try:
         return json.loads(body)
+    except (ValueError, RecursionError):
+        # What stands behind the NaN is no better: an integer of thousands of digits, a broken end, no bottom.
+        raise errors.MalformedJsonError("The body is not JSON.", hint="Send one complete JSON document.") from None

@@ -31,6 +31,10 @@ TAGS = [
         "name": "predictions",
         "description": "Answers of models and ensembles, in TensorFlow Serving's form and by rows.",
     },
+    {
+        "name": "open inference protocol",
+        "description": 'The same models for the clients of Triton and KServe; errors are `{"error": "text"}`.',
+    },
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
 _BODIES: Mapping[str, TypeAdapter[Any]] = {"JobSpec": posted_spec_adapter}
@@ -73,16 +77,18 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         schemas[name] = described
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
-            _replace_default_problem(operation)
+            _replace_default_problem(path, operation)
     return document
 
 
-def _replace_default_problem(operation: dict[str, Any]) -> None:
-    """Replace FastAPI's own description of a 422, which no operation answers."""
+def _replace_default_problem(path: str, operation: dict[str, Any]) -> None:
+    """Replace FastAPI's own description of a 422, which no operation answers; other protocols know no 422."""
     described = operation["responses"].get("422", {}).get("content", {})
-    if "application/json" in described:
+    if path.startswith("/v2"):
+        operation["responses"].pop("422", None)
+    elif "application/json" in described:
         problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
         operation["responses"]["422"] = {
             "description": "A parameter is not valid.",

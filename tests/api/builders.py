@@ -34,7 +34,9 @@ ROWS = {"train": 12, "selection": 4, "report": 6}
 ROW = [[[0.0], [1.0]], [[2.0], [3.0]]]
 
 
-def single_graph(seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(CLASSES)) -> onnx.ModelProto:
+def single_graph(
+    seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(CLASSES), dtype: str = "float32"
+) -> onnx.ModelProto:
     """Return softmax(x W + b), with the names that every graph of ours has."""
     generator = np.random.default_rng(seed)
     width = int(np.prod(shape))
@@ -44,7 +46,8 @@ def single_graph(seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(
         "bias": generator.normal(size=classes).astype(np.float32),
     }
     nodes = [
-        helper.make_node("Reshape", ["x", "width"], ["flat"]),
+        helper.make_node("Cast", ["x"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["numbers", "width"], ["flat"]),
         helper.make_node("Gemm", ["flat", "kernel", "bias"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
@@ -55,7 +58,7 @@ def single_graph(seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(
     graph = helper.make_graph(
         nodes,
         "single",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
+        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["batch", *shape])],
         outputs,
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
@@ -102,7 +105,9 @@ class Registry:
         with reading(self.sessions) as session:
             manifest = DatasetManifest.model_validate(get_dataset(session, dataset).manifest)
         schema = manifest.dataset_schema
-        graph = single_graph(seed, shape=schema.shape, classes=schema.outputs)
+        signature = InputSignature(shape=schema.shape, dtype=given.pop("dtype", "float32"))
+        graph = single_graph(seed, shape=schema.shape, classes=schema.outputs, dtype=signature.dtype)
+        given["input"] = signature
         return self._register(name, graph, schema, dataset=dataset, seed=seed, **given)
 
     def add_network(self, name: str, architecture: dict[str, Any], *, dataset: str = "pets", **given: Any) -> str:
@@ -140,8 +145,7 @@ class Registry:
         manifest = factories.version_manifest(
             f"{name} {given['seed']}",
             classes=schema.classes,
-            input=InputSignature(shape=schema.shape, dtype="float32"),
-            **given,
+            **{"input": InputSignature(shape=schema.shape, dtype="float32"), **given},
         )
         with reading(self.sessions) as session:
             dataset_id = get_dataset(session, given["dataset"]).id
