@@ -48,6 +48,7 @@ _DOCUMENTED: dict[str, Any] = {
         errors.ModelNotReadyError,
         errors.OverloadedError,
         errors.PredictionTimeoutError,
+        errors.NotSupportedError,
     ),
     "response_model": None,
 }

@@ -89,19 +89,34 @@ def _parsed(tensor: Tensor) -> Array:
             f"Input `{tensor.name}`: the lists of `data` differ in length, or values and lists are mixed.",
             hint="Send a flat list, or nest every row alike.",
         ) from None
-    kinds = "b" if tensor.datatype == "BOOL" else "fiu"
-    if array.dtype.kind not in kinds or (kinds != "b" and _has_booleans(tensor.data, array.ndim)):
-        raise errors.InvalidInputValueError(
-            f"Input `{tensor.name}`: `data` has values that are no {tensor.datatype}.",
-            hint="true and false are BOOL, strings are BYTES, integers have at most 64 bits, null is nothing.",
-        )
-    return array
+    types = _leaf_types(tensor.data, array.ndim)
+    if tensor.datatype == "UINT64" and types == {int} and array.dtype.kind == "f":
+        array = _large_integers(tensor)
+    if not (types == {bool} if tensor.datatype == "BOOL" else array.dtype.kind in "fiu" and bool not in types):
+        raise _no_values_of(tensor)
+    # JSON has one kind of number: 7 is as good a float as 7.0.
+    return array.astype(np.float64) if tensor.datatype in {"FP32", "FP64"} else array
 
 
-def _has_booleans(values: list[Any], axes: int) -> bool:
+def _leaf_types(values: list[Any], axes: int) -> set[type]:
     for _ in range(axes - 1):
         values = list(chain.from_iterable(values))
-    return bool in set(map(type, values))
+    return set(map(type, values))
+
+
+def _large_integers(tensor: Tensor) -> Array:
+    """Return integers of which some are beyond 63 bits: numpy would make floats of them and the others."""
+    try:
+        return np.array(tensor.data, dtype=np.uint64)
+    except OverflowError:
+        raise _no_values_of(tensor) from None
+
+
+def _no_values_of(tensor: Tensor) -> errors.InvalidInputValueError:
+    return errors.InvalidInputValueError(
+        f"Input `{tensor.name}`: `data` has values that are no {tensor.datatype}.",
+        hint="true and false are BOOL, strings are BYTES, integers have at most 64 bits, null is nothing.",
+    )
 
 
 def _only(inputs: Sequence[Tensor], signature: InputSignature) -> Tensor:

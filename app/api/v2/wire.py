@@ -11,7 +11,7 @@ import simdjson
 from app.api.bodies import read_loosely
 from app.api.v2 import binary
 from app.api.v2.datatypes import TEXTS, Array, datatype_of
-from app.domain.errors import InvalidInputValueError, InvalidRequestError
+from app.domain.errors import InvalidInputValueError, InvalidRequestError, NotSupportedError
 
 NonFinite = Literal["error", "null"]
 _MOST_AXES = 32
@@ -180,7 +180,9 @@ def _parameters(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:
     if "shared_memory_region" in parameters:
-        raise _refused(f"{where} is to be in shared memory, which this service does not have.", "Send binary data.")
+        raise NotSupportedError(
+            f"{where} names shared memory, which this service does not have.", hint="Send binary data."
+        )
 
 
 def _flag(parameters: Mapping[str, Any], name: str, where: str) -> bool | None:
