@@ -17,11 +17,12 @@ from hypothesis.extra import numpy as arrays
 from app.api.v2 import compression
 from app.api.v2.binary import json_length, read_texts, write_texts
 from app.api.v2.datatypes import DTYPES, brain_floats, datatype_of, exactly
-from app.api.v2.outputs import best_classes
+from app.api.v2.outputs import best_classes, offered
 from app.api.v2.rows import array_of, raw_rows, rows_of
 from app.api.v2.wire import Asked, InferRequest, Tensor, read_request, write_reply, write_tensor
 from app.domain.errors import InvalidRequestError, LeanfuseError, PayloadTooLargeError
-from app.domain.models import InputSignature
+from app.domain.models import InputSignature, Link
+from tests import factories
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, max_side=5)
 DTYPE = st.sampled_from([DTYPES[name] for name in DTYPES if name != "BF16"])
@@ -67,19 +68,26 @@ def test_nested_numbers_come_back(array: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i8"])
-def test_large_flat_numbers_are_read_as_small_ones_are(dtype: str) -> None:
-    array = (np.random.default_rng(0).normal(size=(50, 20)) * 50 + 128).clip(0, 255).astype(dtype)
+@pytest.mark.parametrize("nested", [False, True])
+def test_large_numbers_are_read_as_others_are(dtype: str, nested: bool) -> None:
+    array = (np.random.default_rng(0).normal(size=(50, 5, 4)) * 50 + 128).clip(0, 255).astype(dtype)
     fields = {"id": "a", "parameters": {"timeout": 5}, "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}
-    large = read_request(body_of(("x", array, False), **fields)[0], None)
-    nested = json.dumps(
-        {**fields, "inputs": [write_tensor("x", array, binary_data=False)[0] | {"data": array.tolist()}]}
-    )
-    thorough = read_request(nested.encode(), None)
-    assert isinstance(large.inputs[0].data, np.ndarray) is (dtype != "i8")
-    assert large[2:] == thorough[2:]
-    assert large.id == thorough.id == "a"
-    np.testing.assert_array_equal(array_of(large.inputs[0]), array, strict=True)
-    np.testing.assert_array_equal(array_of(thorough.inputs[0]), array, strict=True)
+    tensor = {**write_tensor("x", array, binary_data=False)[0], "data": (array if nested else array.ravel()).tolist()}
+    quick = read_request(json.dumps({**fields, "inputs": [tensor]}).encode(), None)
+    # A second input is never read the quick way.
+    thorough = read_request(json.dumps({**fields, "inputs": [tensor, tensor]}).encode(), None)
+    assert isinstance(quick.inputs[0].data, np.ndarray) is (dtype != "i8")
+    assert isinstance(thorough.inputs[0].data, list)
+    assert (quick.id, *quick[2:]) == (thorough.id, *thorough[2:])
+    for request in (quick, thorough):
+        np.testing.assert_array_equal(array_of(request.inputs[0]), array, strict=True)
+
+
+@pytest.mark.parametrize("shape", [[2, 500], [1000, 1], [0, 4], [], [-1, 1000], [True, 1000], "1000", None])
+def test_large_numbers_nested_in_another_way_than_their_shape_says_are_refused(shape: Any) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": shape, "data": np.zeros((500, 2)).tolist()}
+    with pytest.raises(LeanfuseError):
+        array_of(read_request(json.dumps({"inputs": [tensor]}).encode(), None).inputs[0])
 
 
 @pytest.mark.parametrize("data", ["[[1, 2, 3], [4]]", "[[1, 2], 3, 4]", "[1, [2, 3, 4]]"])
@@ -276,3 +284,42 @@ def test_the_best_classes_come_first() -> None:
 def test_a_request_without_wishes_has_the_defaults() -> None:
     body, _ = body_of(("x", np.zeros((1, 4), np.float32), False))
     assert read_request(body, None)[2:] == InferRequest(None, ())[2:]
+
+
+def members(count: int, *, weight: float | None = 0.5) -> tuple[Link, ...]:
+    return tuple(Link(role="member", version_id=str(index), position=index, weight=weight) for index in range(count))
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, "probabilities entropy"),
+        ({"task": "regression", "classes": ()}, "prediction"),
+        (
+            {"kind": "ensemble", "method": "parallel", "task": "regression", "classes": (), "links": members(2)},
+            "prediction member.0.prediction member.1.prediction deviation lowest highest weights",
+        ),
+        (
+            {"kind": "ensemble", "method": "stack", "links": members(1, weight=None)},
+            "probabilities member.0.probabilities entropy mean_member_entropy disagreement",
+        ),
+        (
+            {"kind": "ensemble", "method": "serial", "links": members(1)},
+            "probabilities member.0.logits entropy weights",
+        ),
+        (
+            {
+                "kind": "ensemble",
+                "method": "cascade",
+                "links": members(2, weight=None),
+                "extra_outputs": ("answered_by",),
+            },
+            "probabilities answered_by member.0.probabilities entropy",
+        ),
+    ],
+)
+def test_every_kind_of_version_offers_what_it_can_answer(given: dict[str, Any], names: str) -> None:
+    offers = offered(factories.version_manifest(**given))
+    assert set(offers) == set(names.split())
+    assert next(iter(offers)) == names.split(maxsplit=1)[0]
+    assert all(offer.shape[0] == -1 for name, offer in offers.items() if name != "weights")

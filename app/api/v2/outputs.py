@@ -61,8 +61,11 @@ def _uncertainty_names(manifest: VersionManifest) -> list[str]:
 
 def wanted_outputs(request: InferRequest, manifest: VersionManifest) -> Sequence[Asked]:
     """Return what a request wants; without names that is the fused answer alone. Raise InvalidRequestError."""
+    main = main_output(manifest)
     if not request.outputs:
-        return [Asked(main_output(manifest), binary=request.binary_outputs)]
+        return [Asked(main, binary=request.binary_outputs)]
+    if all(asked.name == main and not asked.classes for asked in request.outputs):
+        return request.outputs
     known = offered(manifest)
     for asked in request.outputs:
         if asked.name not in known:
@@ -82,11 +85,12 @@ async def answer(
 ) -> list[Array]:
     """Run a version on rows and return the named outputs; only what they need is computed."""
     manifest = version.manifest
-    known = offered(manifest)
-    plain = [name for name in names if not known[name].derived]
+    main = main_output(manifest)
+    known = {} if list(names) == [main] else offered(manifest)
+    plain = [name for name in names if name == main or not known[name].derived]
     if len(plain) == len(names):
         return await wired.predictor.predict(version, rows, names, deadline_seconds=deadline_seconds)
-    main, parts = main_output(manifest), _members_of_uncertainty(manifest)
+    parts = _members_of_uncertainty(manifest)
     needed = list(dict.fromkeys([main, *plain, *parts]))
     arrays = await wired.predictor.predict(version, rows, needed, deadline_seconds=deadline_seconds)
     found = dict(zip(needed, arrays, strict=True))

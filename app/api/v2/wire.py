@@ -12,6 +12,7 @@ from app.api.bodies import read_loosely
 from app.api.v2 import binary
 from app.api.v2.datatypes import TEXTS, Array, datatype_of
 from app.domain.errors import InvalidInputValueError, InvalidRequestError, NotSupportedError
+from app.serving.decoding import is_nested_like
 
 NonFinite = Literal["error", "null"]
 _MOST_AXES = 32
@@ -79,24 +80,32 @@ def read_request(body: bytes, json_length: int | None) -> InferRequest:
 
 
 def _flat_numbers(head: bytes) -> dict[str, Any] | None:
-    """Return a large request of one flat tensor, its `data` as an array; None where it must be read thoroughly."""
-    if len(head) < _LARGE_BYTES or head.count(b"[") not in (3, 4):
+    """Return a large request of one tensor, its `data` as an array; None where it must be read thoroughly."""
+    if len(head) < _LARGE_BYTES:
         return None
     try:
         # A parser of its own for every body: one that is shared refuses to work while its last document lives.
         document: Any = simdjson.Parser().parse(head)
-        tensor = document["inputs"][0]
+        (tensor,) = document["inputs"]
         if tensor["datatype"] in ("INT64", "UINT64"):
             return None  # they do not fit a double
-        data = np.frombuffer(tensor["data"].as_buffer(of_type="d"), dtype=np.float64)
+        values = tensor["data"]
+        data = np.frombuffer(values.as_buffer(of_type="d"), dtype=np.float64)
         given = {key: _plain(tensor[key]) for key in tensor if key != "data"}
         content = {key: _plain(document[key]) for key in document if key != "inputs"}
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError):
-        return None
-    # The lists that there must be, and so none within the data: it is flat.
-    if head.count(b"[") != 3 + ("outputs" in content):
+        # No lists but those that there must be: then there is none within the data.
+        is_flat = head.count(b"[") == 3 + ("outputs" in content)
+        if not is_flat and not _is_nested(values.mini, given["shape"], data.size):
+            return None
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
         return None
     return {**content, "inputs": [{**given, "data": data}]}
+
+
+def _is_nested(text: bytes, shape: object, size: int) -> bool:
+    if not isinstance(shape, list) or not 0 < len(shape) <= _MOST_AXES or not all(_is_count(item) for item in shape):
+        return False
+    return size > 0 and prod(shape) == size and is_nested_like(text, tuple(shape))
 
 
 def _plain(value: object) -> object:
