@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import CLIENT_CLOSED_REQUEST, problem_response
+from app.api.problems import CLIENT_CLOSED_REQUEST, refusal_response
 from app.domain import errors
 from app.domain.errors import LeanfuseError
 from app.logging import get_logger
@@ -105,7 +105,7 @@ class Gate:
     @staticmethod
     async def _refuse(refusal: LeanfuseError, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         # The body is not read, so the connection cannot carry another request.
-        response = problem_response(refusal, answer.request_id, headers={"Connection": "close"})
+        response = refusal_response(scope, refusal, headers={"Connection": "close"})
         await response(scope, receive, answer.send)
 
 

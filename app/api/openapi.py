@@ -33,6 +33,10 @@ TAGS = [
         "name": "predictions",
         "description": "Answers of models and ensembles, in TensorFlow Serving's form and by rows.",
     },
+    {
+        "name": "open inference protocol",
+        "description": 'The same models for the clients of Triton and KServe; errors are `{"error": "text"}`.',
+    },
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
 _PREDICT_MODELS = (PredictRows, PredictColumns, RowPredictions, ColumnPredictions)
@@ -81,7 +85,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _replace_default_problem(operation)
+            _replace_default_problem(path, operation)
             _forget_empty_defaults(operation)
             _name_body(operation, schemas)
             if path.endswith(":predict"):
@@ -123,10 +127,12 @@ def _name_properties(node: object) -> None:
             node["propertyNames"] = values if values.get("pattern") == pattern else {"pattern": pattern}
 
 
-def _replace_default_problem(operation: dict[str, Any]) -> None:
-    """Replace FastAPI's own description of a 422, which no operation answers."""
+def _replace_default_problem(path: str, operation: dict[str, Any]) -> None:
+    """Replace FastAPI's own description of a 422, which no operation answers; other protocols know no 422."""
     described = operation["responses"].get("422", {}).get("content", {})
-    if "application/json" in described:
+    if path.startswith("/v2"):
+        operation["responses"].pop("422", None)
+    elif "application/json" in described:
         problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
         operation["responses"]["422"] = {
             "description": "A parameter is not valid.",

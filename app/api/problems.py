@@ -1,9 +1,9 @@
 """Every error leaves as an RFC 9457 problem: one place maps exceptions, one place writes the answer."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from app.domain import errors
 from app.domain.errors import LeanfuseError
@@ -20,6 +21,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
 CLIENT_CLOSED_REQUEST = 499  # no standard; nginx counts it so
 _TENSORFLOW_VERBS = (":predict", ":classify", ":regress")
+# How the clients of another protocol read errors.
+ErrorForm: TypeAlias = Callable[[LeanfuseError, Mapping[str, str]], Response]
 
 
 class WrongField(BaseModel):
@@ -68,10 +71,27 @@ def problem_response(
 ) -> JSONResponse:
     """Return the answer to a request that failed; `extra` are further members of the problem."""
     body = {**problem_body(error, request_id), **(extra or {})}
+    return JSONResponse(body, status_code=error.code, media_type=MEDIA_TYPE, headers=_with_retry(error, headers))
+
+
+def refusal_response(scope: Scope, error: LeanfuseError, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer to a request that failed, in the form of the protocol that its path belongs to."""
+    path = scope["path"]
+    for prefix, form in getattr(scope["app"].state, "error_forms", {}).items():
+        if path == prefix or path.startswith(f"{prefix}/"):
+            answer: Response = form(error, _with_retry(error, headers))
+            return answer
+    # TensorFlow Serving's clients read `error`; ours read the rest.
+    extra = {"error": error.detail} if path.endswith(_TENSORFLOW_VERBS) else {}
+    request_id = str(scope.get("state", {}).get("request_id", "unknown"))
+    return problem_response(error, request_id, headers=headers, extra=extra)
+
+
+def _with_retry(error: LeanfuseError, headers: Mapping[str, str] | None) -> dict[str, str]:
     sent = dict(headers or {})
     if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
         sent.setdefault("Retry-After", RETRY_AFTER_SECONDS)
-    return JSONResponse(body, status_code=error.code, media_type=MEDIA_TYPE, headers=sent)
+    return sent
 
 
 def documented(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
@@ -86,8 +106,12 @@ def documented(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install_handlers(app: FastAPI) -> None:
-    """Let every expected exception leave as a problem; the gate answers for the unexpected."""
+def install_handlers(app: FastAPI, *, forms: Mapping[str, ErrorForm]) -> None:
+    """Let every expected exception leave as a problem; the gate answers for the unexpected.
+
+    Below the paths in `forms` they leave in the form of another protocol.
+    """
+    app.state.error_forms = forms
     for kind in (LeanfuseError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(ClientDisconnect, _note_absence)
@@ -98,17 +122,10 @@ def _note_absence(_request: Request, _gone: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-def answer_error(request: Request, error: Exception) -> JSONResponse:
+def answer_error(request: Request, error: Exception) -> Response:
     """Return the answer to a request that failed with an expected exception."""
     mapped, headers = _map(request, error)
-    # TensorFlow Serving's clients read `error`; ours read the rest.
-    extra = {"error": mapped.detail} if request.url.path.endswith(_TENSORFLOW_VERBS) else {}
-    return problem_response(mapped, request_id_of(request), headers=headers, extra=extra)
-
-
-def request_id_of(request: Request) -> str:
-    """Return the id under which a request is logged and answered."""
-    return str(request.scope.get("state", {}).get("request_id", "unknown"))
+    return refusal_response(request.scope, mapped, headers=headers)
 
 
 def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, str]]:

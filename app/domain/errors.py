@@ -51,6 +51,7 @@ LeanfuseError
   |    +- AudioTooLongError
   |    +- BatchTooLargeError
   +- PredictionTimeoutError (504)
+  +- NotSupportedError (501)
   +- NotFoundError (404)
   |    +- ModelNotFoundError
   |    +- ModelDeletedError (410)
@@ -497,6 +498,14 @@ class PredictionTimeoutError(LeanfuseError):
     slug = "prediction-timeout"
     title = "The prediction took too long"
     code = 504
+
+
+class NotSupportedError(LeanfuseError):
+    """The protocol has this, but this service does not."""
+
+    slug = "not-supported"
+    title = "This is not supported"
+    code = 501
 
 
 class UnreachableError(UnavailableError):

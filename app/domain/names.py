@@ -11,6 +11,9 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 REFERENCE_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?|/[1-9][0-9]{0,8})?$"
 NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit, without '..'"
 
+# GET /v2/models/stats tells of all models.
+RESERVED_NAMES = frozenset({"stats"})
+
 
 def check_name(name: str) -> str:
     """Return the name, or raise InvalidNameError that tells the rule."""
@@ -25,12 +28,19 @@ def _refuse_double_dots(name: str) -> str:
     return name
 
 
+def _refuse_reserved(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"no model may be called {name!r}: a path of the Open Inference Protocol has that name")
+    return name
+
+
 Name = Annotated[
     str,
     StringConstraints(pattern=NAME_PATTERN),
     AfterValidator(_refuse_double_dots),
     Field(description=f"A name: {NAME_RULE}.", examples=["digits-cnn"]),
 ]
+ModelName = Annotated[Name, AfterValidator(_refuse_reserved)]
 ModelReference = Annotated[
     str,
     StringConstraints(pattern=REFERENCE_PATTERN),

@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, TypeAdapter, 
 
 from app.domain.datasets import FileRef, Value
 from app.domain.ensemble_specs import EnsembleMethod
-from app.domain.names import Name
+from app.domain.names import ModelName, Name
 from app.domain.optimize_specs import DistillStep, OptimizeMethod
 from app.domain.presets import Architecture
 from app.domain.training_specs import ROW_DRAW, RowDraw, Seed, TrainingSpec
@@ -17,7 +17,7 @@ TagText = Annotated[str, StringConstraints(min_length=1, max_length=250, pattern
 class BaseSpec(Value):
     """Hold what every job spec has."""
 
-    name: Name = Field(description="The model to register the result under; a new version if it exists already.")
+    name: ModelName = Field(description="The model to register the result under; a new version if it exists already.")
     dataset: Name = Field(description="A registered data set.")
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     seed: Seed = 0
@@ -52,7 +52,7 @@ class OptimizeSpec(BaseSpec):
 class ThenDistill(DistillStep):
     """Distill the ensemble that the job makes; `training` stands for the student alone."""
 
-    name: Name | None = Field(None, description="The student's model. Default: the ensemble's with `-student`.")
+    name: ModelName | None = Field(None, description="The student's model. Default: the ensemble's with `-student`.")
 
 
 class EnsembleSpec(BaseSpec):

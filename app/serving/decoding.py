@@ -42,13 +42,18 @@ def read_plain_rows(body: bytes, signature: InputSignature) -> PlainRows | None:
     if numbers is None or numbers.size == 0 or numbers.size % per_row or numbers.size > MOST_ROWS * per_row:
         return None
     batch = numbers.size // per_row
-    if body[head.end() : end].translate(None, _NUMBERS_AND_SPACE) != _skeleton(signature.shape, batch):
+    if not is_nested_like(body[head.end() : end], (batch, *signature.shape)):
         return None
     rows = _cast(numbers, signature.dtype)
     if rows is None:
         return None
     field: Literal["instances", "inputs"] = "instances" if head[1] == b"instances" else "inputs"
     return PlainRows(field, rows.reshape(batch, *signature.shape))
+
+
+def is_nested_like(text: bytes, shape: tuple[int, ...]) -> bool:
+    """Tell whether valid JSON of as many numbers as an array of this shape has is also nested like it."""
+    return text.translate(None, _NUMBERS_AND_SPACE) == _skeleton(shape[1:], shape[0])
 
 
 def _flat_numbers(body: bytes, field: str) -> NDArray[np.float64] | None:

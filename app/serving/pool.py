@@ -74,6 +74,11 @@ class EnginePool:
         """Tell whether a graph is in memory, without counting that as a use."""
         return graph.sha256 in self._loaded
 
+    def bytes_of(self, graph: FileRef) -> int:
+        """Estimate the memory that a graph takes: 0 where it is not in memory."""
+        found = self._loaded.get(graph.sha256)
+        return found.bytes if found else 0
+
     def plan(self, graph: FileRef) -> "Plan":
         """Return the plan of a stored graph, loading it first if needed.
 

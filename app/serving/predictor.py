@@ -1,6 +1,7 @@
 """Predict with registered versions: loaded on first use, in batches, within a deadline."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from app.metrics import Metrics
 from app.serving.batching import Answer, Batch, Batcher
 from app.serving.pool import EnginePool
 from app.serving.request_log import RequestLog
+from app.serving.statistics import Statistics
 
 if TYPE_CHECKING:
     from app.serving.plans import Plan
@@ -57,6 +59,7 @@ class Predictor:
         self._deadline_seconds = deadline_seconds
         self._loading_seconds = loading_seconds
         self._log = RequestLog(logged_share)
+        self.statistics = Statistics()
 
     @property
     def waiting_rows(self) -> int:
@@ -81,23 +84,27 @@ class Predictor:
         """
         label = Label(version.name, version.version)
         seconds = min(self._deadline_seconds, deadline_seconds or self._deadline_seconds)
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._run(version, rows, outputs, label)
         except TimeoutError:
-            self._count_failure(version, rows, PredictionTimeoutError.slug)
+            self._count_failure(version, rows, PredictionTimeoutError.slug, started)
             raise PredictionTimeoutError(
                 f"The prediction took longer than {seconds:g} seconds.", hint="Send fewer rows, or try again later."
             ) from None
         except LeanfuseError as failed:
-            self._count_failure(version, rows, failed.slug)
+            self._count_failure(version, rows, failed.slug, started)
             raise
         queued, run = answer.queue_seconds, answer.run_seconds
         self._metrics.observe_prediction(*label, queue_seconds=queued, run_seconds=run)
+        taken = time.perf_counter() - started
+        self.statistics.of(*label).count_success(seconds=taken, queue_seconds=queued, run_seconds=run)
         self._log.note(version, rows=len(rows), outcome="ok", queue_seconds=queued, run_seconds=run)
         return answer.arrays
 
-    def _count_failure(self, version: VersionRow, rows: Rows, outcome: str) -> None:
+    def _count_failure(self, version: VersionRow, rows: Rows, outcome: str, started: float) -> None:
+        self.statistics.of(version.name, version.version).failure.add(time.perf_counter() - started)
         self._metrics.count_failure(version.name, version.version, outcome)
         self._log.note(version, rows=len(rows), outcome=outcome)
 
@@ -120,10 +127,15 @@ class Predictor:
     def _count_batch(self, batch: Batch) -> None:
         name, version = batch.label if isinstance(batch.label, Label) else ("", 0)
         self._metrics.observe_batch(name, version, rows=batch.rows, seconds=batch.seconds)
+        self.statistics.of(name, version).count_batch(batch.rows, batch.seconds)
 
     def is_loaded(self, version: VersionRow) -> bool:
         """Tell whether a version's graph is in memory."""
         return self._pool.holds(graph_of(version))
+
+    def memory_bytes(self, version: VersionRow) -> int:
+        """Estimate the memory that a version takes now."""
+        return self._pool.bytes_of(graph_of(version))
 
     def pin(self, versions: Sequence[VersionRow]) -> None:
         """Load these versions and keep them in memory from now on, and no others."""

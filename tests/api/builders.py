@@ -35,7 +35,12 @@ ROW = [[[0.0], [1.0]], [[2.0], [3.0]]]
 
 
 def single_graph(
-    seed: int, *, shape: Sequence[int] = SHAPE, classes: int = len(CLASSES), task: Task = "classification"
+    seed: int,
+    *,
+    shape: Sequence[int] = SHAPE,
+    classes: int = len(CLASSES),
+    task: Task = "classification",
+    dtype: str = "float32",
 ) -> onnx.ModelProto:
     """Return softmax(x W + b), or x W + b for a regression, with the names that every graph of ours has."""
     generator = np.random.default_rng(seed)
@@ -47,7 +52,8 @@ def single_graph(
     }
     names = ("probabilities", "logits") if task == "classification" else ("prediction",)
     nodes = [
-        helper.make_node("Reshape", ["x", "width"], ["flat"]),
+        helper.make_node("Cast", ["x"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["numbers", "width"], ["flat"]),
         helper.make_node("Gemm", ["flat", "kernel", "bias"], [names[-1]]),
     ]
     if task == "classification":
@@ -56,7 +62,7 @@ def single_graph(
     graph = helper.make_graph(
         nodes,
         "single",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
+        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["batch", *shape])],
         outputs,
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
@@ -107,7 +113,9 @@ class Registry:
         with reading(self.sessions) as session:
             manifest = DatasetManifest.model_validate(get_dataset(session, dataset).manifest)
         schema = manifest.dataset_schema
-        graph = single_graph(seed, shape=schema.shape, classes=schema.outputs, task=schema.task)
+        signature = InputSignature(shape=schema.shape, dtype=given.pop("dtype", "float32"))
+        graph = single_graph(seed, shape=schema.shape, classes=schema.outputs, task=schema.task, dtype=signature.dtype)
+        given["input"] = signature
         return self._register(name, graph, schema, dataset=dataset, seed=seed, **given)
 
     def add_network(self, name: str, architecture: dict[str, Any], *, dataset: str = "pets", **given: Any) -> str:
@@ -146,8 +154,7 @@ class Registry:
             f"{name} {given['seed']}",
             task=schema.task,
             classes=schema.classes,
-            input=InputSignature(shape=schema.shape, dtype="float32"),
-            **given,
+            **{"input": InputSignature(shape=schema.shape, dtype="float32"), **given},
         )
         with reading(self.sessions) as session:
             dataset_id = get_dataset(session, given["dataset"]).id

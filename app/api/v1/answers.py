@@ -59,13 +59,13 @@ async def ask_along(wired: Services, route: Route, rows: Array, wanted: Wanted) 
 async def ask(wired: Services, version: VersionRow, rows: Array, wanted: Wanted) -> Answers:
     """Run a version on rows. A single model has no members, so its uncertainty is its entropy alone."""
     manifest = version.manifest
-    suffix = _member_output(manifest)
+    suffix = member_output(manifest)
     extra = _extra_outputs(version, wanted)
     count = _members_asked(manifest, wanted, suffix)
     names = [main_output(manifest), *extra, *(f"member.{index}.{suffix}" for index in range(count))]
     fused, *found = await wired.predictor.predict(version, rows, names)
     beside, parts = dict(zip(extra, found, strict=False)), found[len(extra) :]
-    uncertainty = _uncertainty(manifest, fused, parts, suffix) if wanted.uncertainty else {}
+    uncertainty = uncertainty_of(manifest, fused, parts) if wanted.uncertainty else {}
     members = parts if wanted.members else []
     return Answers(fused, members, uncertainty, beside.get(PREDICTION_SET), beside.get(ANSWERED_BY))
 
@@ -98,18 +98,20 @@ def main_output(manifest: VersionManifest) -> str:
     return "probabilities" if manifest.task == "classification" else "prediction"
 
 
-def _member_output(manifest: VersionManifest) -> str:
+def member_output(manifest: VersionManifest) -> str:
+    """Return what a member answers in the graph of its ensemble: `member.{i}.` and this."""
     # Serial members are no classifiers of their own: each adds logits to what the ones before it say.
     return "logits" if manifest.method == "serial" and manifest.task == "classification" else main_output(manifest)
 
 
-def _uncertainty(manifest: VersionManifest, fused: Array, parts: list[Array], suffix: str) -> dict[str, Array]:
+def uncertainty_of(manifest: VersionManifest, fused: Array, parts: list[Array]) -> dict[str, Array]:
+    """Return how sure an ensemble is, [rows] each, from its answer and those of its members, if they are needed."""
     weights = member_weights(manifest)
     if manifest.task == "regression":
         spread = fusion.spread(np.stack(parts).astype(np.float64), weights) if parts else None
         return {"deviation": spread.deviation, "lowest": spread.lowest, "highest": spread.highest} if spread else {}
     entropy = {"entropy": fusion.uncertainty(fused[np.newaxis].astype(np.float64)).entropy}
-    if not parts or suffix != "probabilities":
+    if not parts or member_output(manifest) != "probabilities":
         return entropy
     found: dict[str, Array] = dict(fusion.uncertainty(np.stack(parts).astype(np.float64), weights)._asdict())
     if weights is None:
@@ -157,7 +159,7 @@ def _prediction(manifest: VersionManifest, values: Array) -> dict[str, Any]:
 
 
 def _member(manifest: VersionManifest, values: Array) -> dict[str, Any]:
-    if _member_output(manifest) == "logits":
+    if member_output(manifest) == "logits":
         return {"logits": values}
     return _prediction(manifest, values)
 

@@ -23,7 +23,7 @@ from app.db.session import reading
 from app.domain import errors, import_errors
 from app.domain.datasets import FileRef, canonical_json
 from app.domain.explain import explain_validation
-from app.domain.names import Name
+from app.domain.names import ModelName, Name
 from app.domain.specs import GraphOptions, ImportSpec, TagText
 from app.importing.examine import examine
 from app.importing.formats import check_format
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1", tags=["models"])
 class ImportOptions(GraphOptions):
     """Say what an uploaded graph is registered as, and what it answers."""
 
-    name: Name
+    name: ModelName
     dataset: Name = Field(description="The data set whose rows it takes, and on which it is measured.")
     alias: Name | None = None
     tags: dict[TagText, TagText] = Field(default_factory=dict, max_length=50)

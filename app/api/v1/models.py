@@ -12,7 +12,7 @@ from app.api.bodies import read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
-from app.api.problems import documented, problem_response, request_id_of
+from app.api.problems import documented, refusal_response
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, look_again, matches
 from app.api.v1.schemas import (
     LineageOut,
@@ -262,7 +262,7 @@ def download_artifact(
             f"The file has {size_bytes:,} bytes, and one range of them is sent at a time.",
             hint="Send for example `Range: bytes=0-1023`.",
         )
-        return problem_response(refusal, request_id_of(request), headers={"Content-Range": f"bytes */{size_bytes}"})
+        return refusal_response(request.scope, refusal, headers={"Content-Range": f"bytes */{size_bytes}"})
     return FileResponse(
         wired.store.fetch(sha256),
         headers=headers,
