@@ -18,6 +18,7 @@ from app.api.deps import Services
 from app.api.express import Express
 from app.api.leaving import noticing_signals
 from app.api.middleware import Gate
+from app.api.mlflow.routes import routers as mlflow_routers
 from app.api.openapi import install_openapi
 from app.api.problems import install_handlers
 from app.api.v1 import predict
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Prometheus is what we answer to; asking each request for other tools' presence costs more than counting it.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for router in (system.router, *v1.ROUTERS):
+    for router in (system.router, *v1.ROUTERS, *mlflow_routers()):
         app.include_router(router)
     system.install_static(app)
     install_handlers(app)

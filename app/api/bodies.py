@@ -116,12 +116,12 @@ def _check_values(value: Json) -> None:
         below: list[Any] = []
         for item in level:
             if isinstance(item, str):
-                _check_text(item)
+                check_text(item)
             elif isinstance(item, list):
                 below.extend(item)
             elif isinstance(item, dict):
                 for key in item:
-                    _check_text(key)
+                    check_text(key)
                 below.extend(item.values())
         if not below:
             return
@@ -129,7 +129,8 @@ def _check_values(value: Json) -> None:
     raise _too_deep()
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise InvalidStringError for what PostgreSQL cannot store."""
     if "\x00" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
         raise errors.InvalidStringError(
             "A string holds U+0000 or half of a surrogate pair.", hint="Send text that can be stored as UTF-8."

@@ -104,7 +104,8 @@ class Gate:
     @staticmethod
     async def _refuse(refusal: LeanfuseError, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         # The body is not read, so the connection cannot carry another request.
-        response = problem_response(refusal, answer.request_id, headers={"Connection": "close"})
+        closing = {"Connection": "close"}
+        response = problem_response(refusal, answer.request_id, path=scope["path"], headers=closing)
         await response(scope, receive, answer.send)
 
 

@@ -31,6 +31,7 @@ TAGS = [
         "name": "predictions",
         "description": "Answers of models and ensembles, in TensorFlow Serving's form and by rows.",
     },
+    {"name": "mlflow", "description": "The registry as MLflow's own clients speak to it; errors are MLflow's, too."},
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
 _BODIES: Mapping[str, TypeAdapter[Any]] = {"JobSpec": posted_spec_adapter}

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
+from app.api.mlflow.errors import mlflow_error, speaks_mlflow
 from app.domain import errors
 from app.domain.errors import LeanfuseError
 from app.domain.explain import explain_parameters, explain_validation
@@ -60,14 +61,21 @@ def problem_response(
     error: LeanfuseError,
     request_id: str,
     *,
+    path: str = "",
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return the answer to a request that failed; `extra` are further members of the problem."""
-    body = {**problem_body(error, request_id), **(extra or {})}
+    """Return the answer to a request that failed, as whoever asks at its path reads it.
+
+    `extra` are further members of the problem.
+    """
     sent = dict(headers or {})
     if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
         sent.setdefault("Retry-After", RETRY_AFTER_SECONDS)
+    if speaks_mlflow(path):
+        code, told = mlflow_error(error)
+        return JSONResponse(told, status_code=code, headers=sent)
+    body = {**problem_body(error, request_id), **(extra or {})}
     return JSONResponse(body, status_code=error.code, media_type=MEDIA_TYPE, headers=sent)
 
 
@@ -94,7 +102,8 @@ def answer_error(request: Request, error: Exception) -> JSONResponse:
     mapped, headers = _map(request, error)
     # TensorFlow Serving's clients read `error`; ours read the rest.
     extra = {"error": mapped.detail} if request.url.path.endswith(":predict") else {}
-    return problem_response(mapped, request_id_of(request), headers=headers, extra=extra)
+    path = request.url.path
+    return problem_response(mapped, request_id_of(request), path=path, headers=headers, extra=extra)
 
 
 def request_id_of(request: Request) -> str:
