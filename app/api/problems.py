@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
-from app.api.mlflow.errors import mlflow_error, speaks_mlflow
+from app.api.mlflow_errors import mlflow_error, speaks_mlflow
 from app.domain import errors
 from app.domain.errors import LeanfuseError
 from app.domain.explain import explain_parameters, explain_validation

@@ -1,5 +1,7 @@
 """The files of a version as MLflow's clients list and download them, with the `MLmodel` that tells how to load them."""
 
+import platform
+from importlib import metadata
 from typing import Any
 
 import orjson
@@ -18,7 +20,7 @@ from app.domain.names import parse_reference
 
 MLMODEL = "MLmodel"
 REQUIREMENTS = "requirements.txt"
-_REQUIREMENTS = b"mlflow\nnumpy\nonnx\nonnxruntime\npandas\n"
+_REQUIREMENTS = b"mlflow-skinny\nnumpy\nonnx\nonnxruntime\npandas\n"
 
 
 def list_artifacts(wired: Services, sent: requests.ArtifactPath) -> Reply:
@@ -87,9 +89,10 @@ def _told(row: VersionRow, file: str) -> bytes:
 
 def _mlmodel(row: VersionRow) -> bytes:
     """Return how MLflow loads the graph, as JSON, which is YAML."""
+    python, onnx = platform.python_version(), metadata.version("onnx")
     flavors = {
-        "onnx": {"data": GRAPH, "onnx_version": "1.20.0", "providers": ["CPUExecutionProvider"], "code": None},
-        "python_function": {"loader_module": "mlflow.onnx", "data": GRAPH, "python_version": "3.11.0"},
+        "onnx": {"data": GRAPH, "onnx_version": onnx, "providers": ["CPUExecutionProvider"], "code": None},
+        "python_function": {"loader_module": "mlflow.onnx", "data": GRAPH, "python_version": python},
     }
     content = {
         "artifact_path": "model",

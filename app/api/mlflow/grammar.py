@@ -11,6 +11,8 @@ from app.domain.errors import InvalidFilterError
 LONGEST_FILTER = 5_000
 MOST_CONDITIONS = 50
 MOST_TERMS = 10
+_TEXT_OPERATORS = ("=", "!=", "LIKE", "ILIKE")
+_NUMBER_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 _NUMBERS = frozenset({"version_number"})
 _LARGEST_NUMBER = 2**31 - 1
 _KEY = re.compile(r"""\s*(?:(attributes?|tags?)\s*\.\s*)?(?:`([^`]+)`|"([^"]+)"|([\w.\-]+))""")
@@ -119,12 +121,9 @@ def _condition(scanner: _Scanner, known: Searchable) -> Condition:
         if on_tag or key not in known.lists:
             raise scanner.refusal(f"{operator} works on {' and '.join(known.lists)}")
         return Condition(on_tag, key, operator, _texts(scanner))
-    if is_number is (operator in ("LIKE", "ILIKE")) or (not is_number and operator not in _TEXT_OPERATORS):
+    if operator not in (_NUMBER_OPERATORS if is_number else _TEXT_OPERATORS):
         raise scanner.refusal(f"{key[:60]!r} cannot be compared by {operator}")
     return Condition(on_tag, key, operator, _number(scanner) if is_number else _text(scanner))
-
-
-_TEXT_OPERATORS = ("=", "!=", "LIKE", "ILIKE")
 
 
 def _operator(scanner: _Scanner) -> Operator:
