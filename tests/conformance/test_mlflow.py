@@ -37,7 +37,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Ite
         seen["stored"] = stored
         for path in ("pets-cnn/labels/champion", "pets-packed/versions/1", "pets-duo/versions/1"):
             seen[path] = predict(client, f"models/{path}", ROWS).json()["predictions"]
-    yield seen
+    return seen
 
 
 def add_models(registry: Registry) -> None:

@@ -1,5 +1,7 @@
 """MLflow's filters and orders: what is read, what is refused, and that nothing else can happen."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,10 +64,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     st.lists(st.sampled_from(["name", "tag.", "`a`", "'b'", '"c"', "=", "LIKE", "IN", "(", ",", ")", "AND", " ", "1"]))
 )
 def test_any_order_of_words_is_read_or_refused(words: list[str]) -> None:
-    try:
+    with contextlib.suppress(InvalidFilterError):
         assert parse_filter(" ".join(words), MODELS) or not "".join(words).strip()
-    except InvalidFilterError:
-        pass
 
 
 @pytest.mark.parametrize(
