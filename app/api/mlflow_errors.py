@@ -16,9 +16,9 @@ class _Code(NamedTuple):
 # The first that fits. A taken name is 400, not 409: `register_model` goes on only then.
 _CODES: tuple[tuple[type[LeanfuseError], _Code], ...] = (
     (errors.ModelNotFoundError, _Code("RESOURCE_DOES_NOT_EXIST", 404)),
+    (errors.ModelDeletedError, _Code("RESOURCE_DOES_NOT_EXIST", 404)),
     (errors.NotFoundError, _Code("ENDPOINT_NOT_FOUND", 404)),
     (errors.MethodNotAllowedError, _Code("ENDPOINT_NOT_FOUND", 405)),
-    (errors.ModelDeletedError, _Code("RESOURCE_DOES_NOT_EXIST", 404)),
     (errors.AlreadyExistsError, _Code("RESOURCE_ALREADY_EXISTS", 400)),
     (errors.ConflictError, _Code("RESOURCE_CONFLICT", 409)),
     (errors.PreconditionFailedError, _Code("RESOURCE_CONFLICT", 409)),

@@ -126,7 +126,8 @@ def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, s
 def _map_http(request: Request, error: HTTPException) -> tuple[LeanfuseError, dict[str, str]]:
     path = request.url.path[:200]
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(allowed_methods(request.app, request.url.path))
+        documented_path = request.url.path.replace("/ajax-api/", "/api/", 1)
+        allowed = ", ".join(allowed_methods(request.app, documented_path))
         hint = f"Use one of {allowed}." if allowed else ""
         return errors.MethodNotAllowedError(f"{request.method} is not possible on {path}.", hint=hint), {
             "Allow": allowed

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, String, cast, func, literal, or_, select
@@ -86,6 +87,8 @@ _VERSION_COLUMNS: Mapping[str, SQLColumnExpression[Any]] = {
     "creation_timestamp": ModelVersion.created_at,
     "last_updated_timestamp": _updated_at,
 }
+# A database takes no more than some ten thousand values of one statement.
+_MOST_LISTED = 1000
 
 
 def get_model(session: Session, name: str) -> ModelEntry:
@@ -131,10 +134,13 @@ def _cut(rows: Sequence[Any], size: int, after: int) -> Page[Any]:
     return Page(rows[:size], str(after + size) if len(rows) > size else None)
 
 
+# Writing these statements anew would take longer than the database does.
+@cache
 def _models() -> Select[Any]:
     return select(Model).where(Model.deleted_at.is_(None))
 
 
+@cache
 def _versions() -> Select[Any]:
     chosen = select(
         ModelVersion.id,
@@ -154,11 +160,18 @@ def _versions() -> Select[Any]:
     return chosen.where(ModelVersion.state.in_(registry.KNOWN_STATES))
 
 
+@cache
+def _newest_versions() -> Select[Any]:
+    return _versions().where(ModelVersion.version == registry.newest_number())
+
+
 def _entries(session: Session, chosen: Select[Any]) -> list[VersionEntry]:
     found = session.execute(chosen).mappings().all()
     if not found:
         return []
-    ids = chosen.with_only_columns(ModelVersion.id).correlate(None)
+    ids: Any = [row["id"] for row in found]
+    if len(ids) > _MOST_LISTED:
+        ids = chosen.with_only_columns(ModelVersion.id).correlate(None)
     aliases: dict[str, list[str]] = defaultdict(list)
     tags: dict[str, dict[str, str]] = defaultdict(dict)
     for alias in session.scalars(select(Alias).where(Alias.version_id.in_(ids)).order_by(Alias.alias)):
@@ -173,8 +186,7 @@ def _model_entries(session: Session, chosen: Select[Any]) -> list[ModelEntry]:
     if not models:
         return []
     ids = [model.id for model in models]
-    newest_versions = _versions().where(Model.id.in_(ids), ModelVersion.version == registry.newest_number())
-    newest = {entry.name: entry for entry in _entries(session, newest_versions)}
+    newest = {entry.name: entry for entry in _entries(session, _newest_versions().where(Model.id.in_(ids)))}
     aliases, tags = _aliases_of(session, ids), _tags_of(session, ids)
     return [
         ModelEntry(

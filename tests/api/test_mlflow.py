@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from tests.api.builders import ROW, Registry
 from tests.api.conftest import Refusing
+from tests.factories import counted_queries
 
 BASE = "/api/2.0/mlflow"
 MODELS = f"{BASE}/registered-models"
@@ -141,7 +142,10 @@ def test_even_what_the_gate_refuses_has_the_shape_that_clients_read(refusing: Te
     assert_refused(refusing.post(url, json={}, headers={"Host": "elsewhere"}), "BAD_REQUEST")
     assert_refused(refusing.post(url, content=b"{", headers={"Content-Type": "application/json"}), INVALID)
     assert_refused(refusing.post(url, content=b"{}"), "BAD_REQUEST")
-    assert_refused(refusing.put(url, json=PET), "ENDPOINT_NOT_FOUND", 405)
+    for prefix in ("", "/ajax-"):
+        answer = refusing.put(f"{prefix}{url}".replace("-/", "-"), json=PET)
+        assert_refused(answer, "ENDPOINT_NOT_FOUND", 405)
+        assert answer.headers["Allow"] == "POST"
     assert_refused(refusing.get("/api/3.0/mlflow/traces"), "ENDPOINT_NOT_FOUND")
 
 
@@ -177,6 +181,34 @@ def test_files_are_listed_with_their_sizes(shared: Refusing) -> None:
         answer = shared.client.get(f"{FILES}/pets-cnn/1/{name}")
         assert (described["file_size"], described["is_dir"]) == (len(answer.content), False)
     assert shared.client.get(FILES, params={"path": "pets-cnn/1/model.onnx"}).json() == {}
+
+
+def test_a_range_of_a_file_is_served_but_not_thousands(shared: Refusing) -> None:
+    url = f"{FILES}/pets-cnn/1/model.onnx"
+    assert shared.client.get(url, headers={"Range": "bytes=0-3"}).status_code == 206
+    assert shared.client.get(url, headers={"Range": "bytes=0-0,1-1"}).status_code == 416
+
+
+def test_a_deleted_version_is_not_found_anywhere(client: TestClient, registry: Registry) -> None:
+    registry.add_dataset()
+    registry.add_model("pets-cnn")
+    assert send(client, "DELETE", "model-versions/delete", FIRST).json() == {}
+    assert_refused(client.get(f"{VERSIONS}/get", params=FIRST), MISSING)
+    assert_refused(client.get(f"{FILES}/pets-cnn/1/model.onnx"), MISSING)
+    assert_refused(send(client, "DELETE", "model-versions/delete", FIRST), MISSING)
+    sent = {"name": "pets-cnn", "source": "models:/pets-cnn/1"}
+    assert_refused(send(client, "POST", "model-versions/create", sent), INVALID)
+    assert client.get("/v1/models/pets-cnn/versions/1").status_code == 410
+
+
+def test_looking_at_a_model_costs_few_queries_whatever_its_versions(client: TestClient, registry: Registry) -> None:
+    registry.add_dataset()
+    for seed in range(3):
+        registry.add_model("pets-cnn", seed=seed)
+    with counted_queries(registry.sessions.kw["bind"]) as statements:
+        assert client.get(f"{MODELS}/get", params=PET).status_code == 200
+    # The view's follower may ask for the revision meanwhile.
+    assert len([text for text in statements if text.startswith("SELECT") and "registry_revision" not in text]) == 6
 
 
 def test_clients_learn_what_they_need_not_try(shared: Refusing) -> None:

@@ -187,6 +187,9 @@ def _endpoint(operation: Operation) -> Endpoint:
 
 async def _download(request: Request, path: str) -> Response:
     """Download a file of a version: `MLmodel`, `model.onnx`, `report.json` and others."""
+    if "," in request.headers.get("range", ""):
+        # One request must not make the service assemble thousands of pieces.
+        return Response(status_code=416)
     return await run_in_threadpool(artifacts.download, services(request), path)
 
 
@@ -236,7 +239,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "description": operation.handler.__doc__,
         "response_model": None,
-        "responses": {200: answered, 400: refused, 404: refused},
+        "responses": {200: answered, 400: refused, 404: refused, 409: refused, 503: refused},
     }
 
 
