@@ -233,12 +233,16 @@ def test_a_rejected_version_says_so_and_takes_no_alias(client: TestClient, regis
     assert "accuracy fell" in assert_refused(refused, "RESOURCE_CONFLICT")
 
 
-def test_a_damaged_version_takes_no_alias(client: TestClient, registry: Registry) -> None:
+def test_a_damaged_version_takes_no_alias_and_is_not_downloaded(client: TestClient, registry: Registry) -> None:
     registry.add_dataset()
-    registry.add_model("pets-cnn", files={"model.onnx": registry.put_bytes(b"no graph")})
-    answer = send(client, "POST", "registered-models/alias", {**FIRST, "alias": "champion"})
-    assert answer.status_code >= 400
-    assert "error_code" in answer.json()
+    registry.add_model("pets-cnn")
+    sha256 = client.get("/v1/models/pets-cnn/versions/1").json()["files"]["model.onnx"]["sha256"]
+    stored = registry.store.fetch(sha256)
+    stored.chmod(0o644)
+    stored.write_bytes(b"damaged")
+    refused = send(client, "POST", "registered-models/alias", {**FIRST, "alias": "champion"})
+    assert_refused(refused, "TEMPORARILY_UNAVAILABLE", 503)
+    assert_refused(client.get(f"{FILES}/pets-cnn/1/model.onnx"), "TEMPORARILY_UNAVAILABLE", 503)
     assert "aliases" not in client.get(f"{MODELS}/get", params=PET).json()["registered_model"]
 
 

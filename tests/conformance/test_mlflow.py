@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ ROWS = [ROW, [[[-1.0], [0.5]], [[0.25], [7.0]]]]
 
 
 @pytest.fixture(scope="module")
-def walk(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[dict[str, Any]]:
+def walk(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> dict[str, Any]:
     """Let the client make every call once; give what it saw, what was registered and what we answer ourselves."""
     folder = tmp_path_factory.mktemp("mlflow")
     database = folder / "leanfuse.db"

@@ -19,6 +19,7 @@ def create(wired: Services, sent: requests.NewVersionIn, base_url: str) -> Reply
     check_name(sent.name)
     reference = _source(sent.source, base_url)
     with wired.sessions.begin() as session:
+        registry.begin_write(session)
         labels.model_id_of(session, sent.name)
         try:
             twin = registry.resolve(session, reference)
