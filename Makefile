@@ -31,9 +31,9 @@ demo: install ## run the whole main job (DATASET=digits|fashion_mnist STACK=embe
 up: install ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/leanfuse up
 
-$(VENV)-clients/.installed: $(VENV)/.installed tests/conformance/requirements.txt
-	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(@D)
-	$(BIN)/uv pip sync --quiet --python $(@D)/bin/python tests/conformance/requirements.txt
+$(VENV)-clients/.installed: tests/conformance/requirements.txt .ci/bootstrap.py
+	@test -n "$(PYTHON)" || { echo "make: no usable Python found." >&2; exit 1; }
+	"$(PYTHON)" .ci/bootstrap.py $(@D) tests/conformance/requirements.txt
 	@touch $@
 
 test: install $(VENV)-clients/.installed ## run every test, also with clients of others (in .venv-clients)

@@ -33,13 +33,18 @@ class Wheel(NamedTuple):
 
 
 def main(name: str = ".venv", *extras: str) -> None:
-    """Make the environment, fetch uv, and let it install the rest: what a worker needs, and the extras."""
+    """Make the environment, fetch uv, and let it install the rest: what a worker needs, and the extras.
+
+    A file of requirements in the place of extras is installed instead, with the hashes in it.
+    """
     environment = ROOT / name
     make_environment(environment)
     wheel = find_uv_wheel(platform_tag())
     uv = environment / "bin" / f"uv-{wheel.sha256[:12]}"
     if not uv.exists():
         unpack_uv(download(wheel), uv)
+    if extras and extras[0].endswith(".txt"):
+        sys.exit(install_requirements(uv, environment, extras[0]))
     wanted = [part for extra in ("worker", "openvino", *extras) for part in ("--extra", extra)]
     python = str(environment / "bin" / "python")
     command = [str(uv), "sync", "--frozen", "--inexact", "--compile-bytecode", *wanted, "--python", python]
@@ -48,6 +53,13 @@ def main(name: str = ".venv", *extras: str) -> None:
     for package in ("app", "worker", "migrations"):
         compileall.compile_dir(ROOT / package, quiet=2)
     sys.exit(code)
+
+
+def install_requirements(uv: Path, environment: Path, requirements: str) -> int:
+    """Install exactly what a file names; return uv's exit code."""
+    python = str(environment / "bin" / "python")
+    command = [str(uv), "pip", "sync", "--quiet", "--python", python, requirements]
+    return subprocess.run(command, cwd=ROOT, env=uv_environment(environment), check=False).returncode
 
 
 def make_environment(directory: Path) -> None:

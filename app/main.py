@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Engine
 
 from app import __version__
-from app.api import system, v1, v2
+from app.api import mlflow, system, v1, v2
 from app.api.deps import Services
 from app.api.express import Express
 from app.api.leaving import noticing_signals
@@ -65,10 +65,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Prometheus is what we answer to; asking each request for other tools' presence costs more than counting it.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for router in (system.router, *v1.ROUTERS, *v2.ROUTERS):
+    for router in (system.router, *v1.ROUTERS, *v2.ROUTERS, *mlflow.ROUTERS):
         app.include_router(router)
     system.install_static(app)
-    install_handlers(app, forms=v2.ERROR_FORMS)
+    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS})
     install_openapi(app)
     app.add_middleware(Express, lanes=[predict.EXPRESS, *v2.LANES])
     app.add_middleware(

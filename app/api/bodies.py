@@ -152,7 +152,7 @@ def _check_values(value: Json) -> None:
 
 
 def check_text(text: str) -> None:
-    """Refuse a text that cannot be stored."""
+    """Raise InvalidStringError for what PostgreSQL cannot store."""
     if "\x00" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
         raise errors.InvalidStringError(
             "A string holds U+0000 or half of a surrogate pair.", hint="Send text that can be stored as UTF-8."

@@ -37,6 +37,7 @@ TAGS = [
         "name": "open inference protocol",
         "description": 'The same models for the clients of Triton and KServe; errors are `{"error": "text"}`.',
     },
+    {"name": "mlflow", "description": "The registry as MLflow's own clients speak to it; errors are MLflow's, too."},
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
 _PREDICT_MODELS = (PredictRows, PredictColumns, RowPredictions, ColumnPredictions)

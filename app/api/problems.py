@@ -142,7 +142,7 @@ def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, s
 
 def _map_http(request: Request, error: HTTPException) -> tuple[LeanfuseError, dict[str, str]]:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _wrong_method(request, allowed_methods(request.app, request.url.path))
+        return _wrong_method(request, allowed_methods(request.app, request.url.path.replace("/ajax-api/", "/api/", 1)))
     if error.status_code == HTTPStatus.NOT_FOUND:
         return _nothing_at(request), {}
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

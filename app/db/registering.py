@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.db import registry
@@ -54,6 +54,19 @@ def take_over(session: Session, job: Job, twin: VersionRow) -> str:
     told = {"state": "succeeded", "reason": "reused", "version_id": result_id, "reused": f"{twin.name}/{twin.version}"}
     write_events(session, job.id, [NewEvent("state", told), NewEvent("done", told)], token=job.token)
     return result_id
+
+
+def register_copy(session: Session, name: str, twin: VersionRow) -> str:
+    """Register a version once more, under a name of the user's choice; return the new version's id.
+
+    It has the same manifest and files. It is one more version of the job that made the first, after all others of it,
+    and has no recipe: a job of the same recipe takes the first.
+    """
+    registry.begin_write(session)
+    job = session.get_one(Job, twin.job_id)
+    last = session.scalars(select(func.max(ModelVersion.ordinal)).where(ModelVersion.job_id == job.id)).one()
+    copy = NewVersion(name, twin.manifest)
+    return _insert_version(session, job, copy, ordinal=last + 1, recipe_digest=None, made=(), twin=twin)
 
 
 def note_blobs(session: Session, manifest_files: Mapping[str, Any]) -> None:
@@ -128,7 +141,7 @@ def _insert_version(
 
 def _next_version(session: Session, name: str) -> tuple[str, int]:
     numbered = update(Model).where(Model.name == name).values(next_version=Model.next_version + 1, updated_at=now())
-    numbered = numbered.execution_options(synchronize_session=False)
+    numbered = numbered.values(deleted_at=None).execution_options(synchronize_session=False)
     found = session.execute(numbered.returning(Model.id, Model.next_version)).one_or_none()
     if found is not None:
         return found[0], found[1] - 1

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ScalarSelect, Select, Text, cast, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Text, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db.base import now
@@ -413,11 +413,15 @@ def _named(session: Session, wanted: Reference, states: Sequence[str] | None) ->
 
 def _newest_versions() -> Select[ModelVersion, Model]:
     """Choose every model's newest version: the newest that serves, or the newest of one with rejected ones alone."""
-    number = func.coalesce(_newest_number(SERVED_STATES), _newest_number(KNOWN_STATES))
-    return _versions().where(ModelVersion.version == number)
+    return _versions().where(ModelVersion.version == newest_number())
 
 
-def _newest_number(states: Sequence[str]) -> ScalarSelect[Any]:
+def newest_number() -> ColumnElement[int]:
+    """Return, of the model of a query's row, the newest version's number: of those that serve, else of all."""
+    return func.coalesce(_highest_number(SERVED_STATES), _highest_number(KNOWN_STATES))
+
+
+def _highest_number(states: Sequence[str]) -> ScalarSelect[Any]:
     other = aliased(ModelVersion)
     numbers = select(func.max(other.version)).where(other.model_id == Model.id, other.state.in_(states))
     return numbers.correlate(Model).scalar_subquery()

@@ -192,6 +192,8 @@ class Model(Base):
     next_version: Mapped[int] = mapped_column(Integer, default=1)
     created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
     updated_at: Mapped[datetime] = mapped_column(Instant(), default=now())
+    # The row stays, so that no number of a version is ever used twice. Asked about, never read.
+    deleted_at: Mapped[datetime | None] = mapped_column(Instant(), deferred=True)
 
 
 class ModelVersion(Base):
@@ -302,6 +304,29 @@ class VersionTag(Base):
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
     value: Mapped[str] = mapped_column(Text)
+
+
+class ModelTag(Base):
+    """A label that a user put on a model."""
+
+    __tablename__ = "model_tags"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(250), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class VersionNote(Base):
+    """What a user says about a version, which is immutable itself; `source` and the run are labels, never opened."""
+
+    __tablename__ = "version_notes"
+
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    description: Mapped[str] = mapped_column(Text, default="")
+    source: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[str] = mapped_column(Text, default="")
+    run_link: Mapped[str] = mapped_column(Text, default="")
+    updated_at: Mapped[datetime] = mapped_column(Instant(), default=now())
 
 
 class RegistryRevision(Base):

@@ -95,13 +95,20 @@ def set_alias(
     if_match: IfMatch = "",
 ) -> VersionOut:
     """Load and verify the version, then let the alias name it: whoever predicts by the alias waits for nothing."""
+    row = promote(wired, name, alias, body.version, if_match=digest_in(if_match), force=body.force)
+    return moved(wired, row, response)
+
+
+def promote(
+    wired: Services, name: str, alias: str, version: int, *, if_match: str | None = None, force: bool = False
+) -> VersionRow:
+    """Load and verify a version, then let the alias name it; refresh the view before it is used again."""
     with reading(wired.sessions) as session:
-        target = registry.resolve(session, Reference(name, body.version))
-    registry.check_not_rejected(target, force=body.force)
+        target = registry.resolve(session, Reference(name, version))
+    registry.check_not_rejected(target, force=force)
     wired.predictor.load(target)
     with wired.sessions.begin() as session:
-        row = registry.set_alias(session, name, alias, body.version, if_match=digest_in(if_match), force=body.force)
-    return moved(wired, row, response)
+        return registry.set_alias(session, name, alias, version, if_match=if_match, force=force)
 
 
 @router.delete(

@@ -44,6 +44,14 @@ async def route_version(wired: Services, reference: Reference, headers: Headers,
     return route
 
 
+def find_in_view(wired: Services, reference: Reference) -> VersionRow:
+    """Return the version that a reference names, for handlers that run in a thread; raise ModelNotFoundError."""
+    try:
+        return wired.view.resolve(reference)
+    except ModelNotFoundError:
+        return look_again(wired, reference)
+
+
 def look_again(wired: Services, reference: Reference) -> VersionRow:
     """Return what another process registered just now; raise ModelDeletedError for a version that there was."""
     wired.view.refresh()

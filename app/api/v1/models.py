@@ -13,7 +13,7 @@ from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented, refusal_response
-from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_version, look_again, matches
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_in_view, find_version, matches
 from app.api.v1.schemas import (
     LineageOut,
     ModelList,
@@ -168,7 +168,7 @@ def update_version(
 )
 def delete_version(wired: Wired, name: NameInPath, version: VersionInPath) -> None:
     """Take a version out of service, unless an alias, an ensemble or a job needs it; its number is not used again."""
-    _in_view(wired, Reference(name, version))
+    find_in_view(wired, Reference(name, version))
     with wired.sessions.begin() as session:
         retiring.delete_version(session, name, version)
     wired.view.refresh()
@@ -186,7 +186,7 @@ def delete_version(wired: Wired, name: NameInPath, version: VersionInPath) -> No
 def get_report(wired: Wired, name: NameInPath, version: VersionInPath) -> Response:
     """Return every number that was measured on a version, its comparisons and verdicts."""
     # In a thread: a report with every row's answer may be large.
-    row = _in_view(wired, Reference(name, version))
+    row = find_in_view(wired, Reference(name, version))
     return Response(read_artifact(wired, row, REPORT), media_type="application/json")
 
 
@@ -250,7 +250,7 @@ def download_artifact(
     if_none_match: IfNoneMatch = "",
 ) -> Response:
     """Download a file of a version: `model.onnx`, `model.packed`, `network.json`, `report.json` and others."""
-    row = _in_view(wired, Reference(name, version))
+    row = find_in_view(wired, Reference(name, version))
     if file not in row.manifest.files:
         raise errors.NotFoundError(f"{name}/{version} has no file {file[:80]!r}.", hint=_known_files(row))
     sha256, size_bytes = row.manifest.files[file].sha256, row.manifest.files[file].size_bytes
@@ -285,10 +285,3 @@ def _can_send(request: Request, size_bytes: int) -> bool:
         request.scope["headers"] = [item for item in request.scope["headers"] if item[0] != b"range"]
         return True
     return int(first) < size_bytes if first else int(last) > 0
-
-
-def _in_view(wired: Services, reference: Reference) -> VersionRow:
-    try:
-        return wired.view.resolve(reference)
-    except errors.ModelNotFoundError:
-        return look_again(wired, reference)
