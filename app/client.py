@@ -8,6 +8,7 @@ with Client("http://127.0.0.1:8000") as client:
 Every document is the service's own JSON. Problems are raised as the errors of `app.domain.errors` that they name.
 """
 
+import hashlib
 import json
 import random
 import time
@@ -88,6 +89,32 @@ class Connection:
                 continue
             return _document(response)
         raise AssertionError("the last try returns or raises")
+
+    def download(self, path: str, target: Path) -> Path:
+        """Save a file whose ETag is its SHA-256; it is whole, or `target` is left as it was."""
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        try:
+            digest = self._save(path, partial)
+            if digest[0] != digest[1]:
+                raise errors.ArtifactCorruptedError(f"{path} arrived damaged.", hint="Download it again.")
+            partial.replace(target)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def _save(self, path: str, partial: Path) -> tuple[str, str]:
+        digest = hashlib.sha256()
+        with self._http.stream("GET", path) as response:
+            if response.is_error:
+                response.read()
+                raise error_from(response)
+            with partial.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    digest.update(chunk)
+                    file.write(chunk)
+            return digest.hexdigest(), response.headers["ETag"].strip('"')
 
     def pages(self, path: str, collection: str, parameters: Parameters | None = None) -> Iterator[Document]:
         """Yield every item of a list, page after page."""
@@ -250,6 +277,17 @@ class Jobs:
         """Ask for a job's end; raise JobAlreadyFinishedError when it has ended."""
         return self._connection.request("POST", f"/v1/jobs/{job_id}:cancel")
 
+    def predict(
+        self, model: str, *, dataset: str, name: str | None = None, options: Mapping[str, str | bool] | None = None
+    ) -> Document:
+        """Submit a batch prediction of a data set; `options` are set, format, members, uncertainty, reuse."""
+        named = name or f"{parse_reference(model).name[:48]}-predictions"
+        return self.submit({"kind": "predict", "name": named, "model": model, "dataset": dataset, **(options or {})})
+
+    def download(self, job_id: str, target: Path) -> Path:
+        """Save the file of a batch prediction; raise ResultNotReadyError before the job has succeeded."""
+        return self._connection.download(f"/v1/jobs/{job_id}/result", target)
+
     def retry(self, job_id: str) -> Document:
         """Submit a failed or cancelled job's spec again, as a new job."""
         return self._connection.request("POST", f"/v1/jobs/{job_id}:retry", repeatable=False)
@@ -359,6 +397,15 @@ class Models:
             parameters |= {"dataset": dataset, "set": row_set, "offset": offset, "limit": limit}
         parameters |= {name: wanted or None for name, wanted in options.items()}
         return self._connection.get(f"{self._root}/{name}/predictions", parameters)
+
+    def walk_predictions(
+        self, reference: str, *, dataset: str, row_set: str = "report", page_size: int = 1000, **options: bool
+    ) -> Iterator[Document]:
+        """Yield the prediction of every row of a set, all of one version even while an alias moves."""
+        name, version, alias = parse_reference(reference)
+        wanted: dict[str, str | int | bool | None] = {"version": version, "alias": alias, "page_size": page_size}
+        wanted |= {"dataset": dataset, "set": row_set, **{key: value or None for key, value in options.items()}}
+        return self._connection.pages(f"{self._root}/{name}/predictions", "predictions", wanted)
 
 
 class Ensembles(Models):

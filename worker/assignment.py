@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import DatasetSchema, Statistics
 from app.domain.models import VersionManifest
+from app.domain.predict_specs import PredictSpec
 from app.domain.specs import WorkSpec
 
 ReferenceRole = Literal["parent", "teacher", "members"]
@@ -55,6 +56,17 @@ class Limits(_Part):
     checkpoint_seconds: float = Field(60.0, ge=0)
     parameters: int = Field(50_000_000, ge=1)
     threads: int | None = Field(None, ge=1)
+
+
+class BatchAssignment(_Part):
+    """Describe one attempt of a batch prediction: the rows, and the version that answers."""
+
+    spec: PredictSpec
+    dataset: DatasetInput
+    version: VersionInput
+    scratch: Path
+    output: Path
+    limits: Limits = Field(default_factory=Limits)
 
 
 class Assignment(_Part):

@@ -19,17 +19,19 @@ from app.db.attempts import ClaimedJob, Heartbeat
 from app.db.endings import AttemptEnd
 from app.db.events import NewEvent
 from app.db.finish import Finished, finish
+from app.db.results import finish_with_file
 from app.db.session import Sessions
 from app.domain.error_tree import all_errors
 from app.domain.errors import DatabaseUnavailableError, LeanfuseError
 from app.domain.job_errors import DeadlineExceededError, OutOfMemoryError
 from app.domain.jobs import Outcome, State, Timing
+from app.domain.predict_specs import PREDICT
 from app.logging import get_logger
 from app.store.base import Store
 from worker.lease import DatabaseThread, LeaseKeeper
-from worker.messages import CheckpointWritten, Failure, Halted, Log, Message, Metric, Progress, Ready, Result
+from worker.messages import CheckpointWritten, Failure, Halted, Log, Message, Metric, Predicted, Progress, Ready, Result
 from worker.process import Exit, Heard, TrainerProcess
-from worker.staging import is_retryable, keep_checkpoint, keep_product
+from worker.staging import is_retryable, keep_checkpoint, keep_file, keep_product
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -66,7 +68,7 @@ class Attempt:
         self._directory = directory
         self._order: Order | None = None
         self._kill_at: float | None = None
-        self._last_word: Result | Failure | Halted | None = None
+        self._last_word: Result | Predicted | Failure | Halted | None = None
         self._pulse = Pulse(around.timing.stall_seconds)
         self._memory_kills = around.memory_kills()
 
@@ -133,7 +135,7 @@ class Attempt:
     def _relay(self, message: Message) -> None:
         match message:
             case Ready():
-                self.keeper.phase("training")
+                self.keeper.phase("predicting" if self.job.kind == PREDICT else "training")
             case Progress():
                 self.keeper.progress(message.step, message.total_steps)
             case Metric():
@@ -142,7 +144,7 @@ class Attempt:
                 self.keeper.line(message.text)
             case CheckpointWritten():
                 self._keep_checkpoint(message)
-            case Result() | Failure() | Halted():
+            case Result() | Predicted() | Failure() | Halted():
                 # Whatever it was told before, a trainer that has spoken its last word has little time to go.
                 self._last_word = message
                 self._pulse.rest()
@@ -169,7 +171,7 @@ class Attempt:
             return "fenced"
         if self._order == "cancel":
             return self._cancelled(end)
-        if isinstance(word, Result):
+        if isinstance(word, Result | Predicted):
             return self._publish(word, end)
         if isinstance(word, Failure):
             return self._failed(word, end)
@@ -179,21 +181,23 @@ class Attempt:
             return self._retry("drained", end)
         return self._died(ended, end)
 
-    def _publish(self, result: Result, end: AttemptEnd) -> Outcome:
+    def _publish(self, result: Result | Predicted, end: AttemptEnd) -> Outcome:
         self.keeper.phase("registering")
         try:
-            versions = [
-                keep_product(product, directory=self._directory, store=self._around.store)
-                for product in result.products
-            ]
+            register = self._keep(result, end)
         except (LeanfuseError, OSError, ValueError) as error:
             return self.give_up(error)
-        finished: Finished = self._patiently(
-            lambda: self._around.database.end(
-                self.keeper, lambda: finish(self._around.sessions, self.job.lease, versions, end=end)
-            )
-        )
+        finished = self._patiently(lambda: self._around.database.end(self.keeper, register))
         return self._cancelled(end) if finished.outcome == "cancelled" else finished.outcome
+
+    def _keep(self, result: Result | Predicted, end: AttemptEnd) -> Callable[[], Finished]:
+        """Put what was made into the store; return the statement that registers it."""
+        around, directory, lease = self._around, self._directory, self.job.lease
+        if isinstance(result, Predicted):
+            keep_file(result.path, result.result.file, directory=directory, store=around.store)
+            return lambda: finish_with_file(around.sessions, lease, result.result, end=end)
+        versions = [keep_product(product, directory=directory, store=around.store) for product in result.products]
+        return lambda: finish(around.sessions, lease, versions, end=end)
 
     def _failed(self, failure: Failure, end: AttemptEnd) -> Outcome:
         told = failure.model_dump(mode="json", include={"detail", "hint", "errors"})

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from app.domain.predict_specs import PredictionFile
 from worker.context import StopReason
 
 MANIFEST_NAME = "manifest.json"
@@ -67,6 +68,14 @@ class Result(_Message):
     products: tuple[ProductRef, ...] = Field(min_length=1)
 
 
+class Predicted(_Message):
+    """Hand over the file of a batch prediction."""
+
+    type: Literal["predicted"] = "predicted"
+    path: Path
+    result: PredictionFile
+
+
 class Halted(_Message):
     """Confirm that a stop was obeyed."""
 
@@ -95,7 +104,8 @@ class Failure(_Message):
 
 
 Message: TypeAlias = Annotated[
-    Ready | Progress | Metric | Log | CheckpointWritten | Result | Halted | Failure, Field(discriminator="type")
+    Ready | Progress | Metric | Log | CheckpointWritten | Result | Predicted | Halted | Failure,
+    Field(discriminator="type"),
 ]
 _messages: TypeAdapter[Message] = TypeAdapter(Message)
 

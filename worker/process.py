@@ -21,6 +21,8 @@ from worker.context import StopReason
 from worker.messages import MAXIMUM_LINE_BYTES, Log, Message, Start, Stop, read_message, write_line
 
 TRAINER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "worker.trainer")
+# Predicting needs no Keras, so this one starts in a moment and the warm trainer stays for a job that needs it.
+PREDICTOR_COMMAND: tuple[str, ...] = (sys.executable, "-m", "worker.batch.predictor")
 _TAIL_BYTES = 4096
 # Whatever else the host's environment holds, passwords and tokens above all, stays with the host.
 _PASSED_ON = frozenset(

@@ -91,11 +91,11 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
         token=job.lease.token,
         spec=spec,
         recipe_digest=job.recipe_digest,
-        dataset=_dataset_input(sources.dataset, sources.manifest, store),
-        unlabelled=_dataset_input(*sources.unlabelled, store) if sources.unlabelled else None,
+        dataset=dataset_input(sources.dataset, sources.manifest, store),
+        unlabelled=dataset_input(*sources.unlabelled, store) if sources.unlabelled else None,
         file=store.fetch(spec.file.sha256) if isinstance(spec, ImportSpec) else None,
         references={
-            role: tuple(_version_input(source, store) for source in found) for role, found in sources.references.items()
+            role: tuple(version_input(source, store) for source in found) for role, found in sources.references.items()
         },
         left_out=sources.left_out,
         seed=spec.seed,
@@ -131,6 +131,12 @@ def keep_product(product: ProductRef, *, directory: Path, store: Store) -> NewVe
         _keep(path, name, reference, store)
     store.put(path / MANIFEST_NAME)
     return NewVersion(product.name, manifest)
+
+
+def keep_file(path: Path, reference: FileRef, *, directory: Path, store: Store) -> None:
+    """Verify a file against what it is said to hold and put it into the store."""
+    output = directory / "output"
+    _keep(output, str(_within(path, output).relative_to(output.resolve())), reference, store)
 
 
 def _spec_of(job: ClaimedJob) -> WorkSpec:
@@ -207,7 +213,8 @@ def _unlabelled(session: Session, spec: WorkSpec) -> tuple[str, DatasetManifest]
     return None
 
 
-def _dataset_input(name: str, manifest: DatasetManifest, store: Store) -> DatasetInput:
+def dataset_input(name: str, manifest: DatasetManifest, store: Store) -> DatasetInput:
+    """Fetch a data set's files."""
     return DatasetInput(
         name=name,
         digest=manifest.digest,
@@ -217,7 +224,8 @@ def _dataset_input(name: str, manifest: DatasetManifest, store: Store) -> Datase
     )
 
 
-def _version_input(source: Source, store: Store) -> VersionInput:
+def version_input(source: Source, store: Store) -> VersionInput:
+    """Fetch a version's files."""
     row = source.row
     files = {name: store.fetch(reference.sha256) for name, reference in row.manifest.files.items()}
     return VersionInput(

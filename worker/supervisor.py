@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -11,13 +11,15 @@ from app.db.attempts import ClaimedJob, Heartbeat, claim
 from app.db.session import Sessions
 from app.domain.errors import LeanfuseError
 from app.domain.jobs import Outcome
+from app.domain.predict_specs import PREDICT
 from app.logging import get_logger
 from app.settings import Settings
 from app.store.base import Store
 from worker.attempt import Attempt, Surroundings
+from worker.batch.staging import find_batch, lay_out_batch
 from worker.lease import DatabaseThread, LeaseKeeper
 from worker.memory import count_memory_kills
-from worker.process import TRAINER_COMMAND, TrainerProcess, trainer_environment
+from worker.process import PREDICTOR_COMMAND, TRAINER_COMMAND, TrainerProcess, trainer_environment
 from worker.staging import find_sources, lay_out
 
 log = get_logger(__name__)
@@ -101,7 +103,7 @@ class Supervisor:
 
     def _see_through(self, job: ClaimedJob) -> Outcome:
         directory = self._directory / job.lease.job_id / str(job.lease.token)
-        trainer = self._take_trainer()
+        trainer = self._start(PREDICTOR_COMMAND) if job.kind == PREDICT else self._take_trainer()
         keeper = LeaseKeeper(
             self._sessions,
             job.lease,
@@ -124,13 +126,19 @@ class Supervisor:
 
     def _run(self, job: ClaimedJob, attempt: Attempt, directory: Path) -> Outcome:
         try:
-            sources = self._database.call(lambda: find_sources(self._sessions, job))
-            assignment = lay_out(job, sources, directory=directory, store=self._store, settings=self._settings)
+            assignment = self._lay_out(job, directory)
         except (LeanfuseError, OSError, ValueError) as error:
             return attempt.give_up(error)
         attempt.trainer.assign(assignment)
         self.warm_up()
         return attempt.follow()
+
+    def _lay_out(self, job: ClaimedJob, directory: Path) -> Path:
+        if job.kind == PREDICT:
+            batch = self._database.call(lambda: find_batch(self._sessions, job))
+            return lay_out_batch(batch, directory=directory, store=self._store, settings=self._settings)
+        sources = self._database.call(lambda: find_sources(self._sessions, job))
+        return lay_out(job, sources, directory=directory, store=self._store, settings=self._settings)
 
     def _listener(self, trainer: TrainerProcess) -> Callable[[Heartbeat], None]:
         def tell(answer: Heartbeat) -> None:
@@ -148,9 +156,12 @@ class Supervisor:
         return self._start_trainer()
 
     def _start_trainer(self) -> TrainerProcess:
+        return self._start(self._settings.worker.trainer_command or TRAINER_COMMAND)
+
+    def _start(self, command: Sequence[str]) -> TrainerProcess:
         self._started += 1
         return TrainerProcess(
-            self._settings.worker.trainer_command or TRAINER_COMMAND,
+            command,
             environment=trainer_environment(self._settings, slot=self._slot),
             directory=self._directory / "trainers" / f"{self._slot}-{self._started}",
         )

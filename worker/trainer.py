@@ -33,6 +33,7 @@ from worker.messages import (
     Failure,
     Halted,
     Log,
+    Message,
     Metric,
     ProductRef,
     Progress,
@@ -161,6 +162,10 @@ def seal(directory: Path) -> None:
         _make_durable(folder)
 
 
+# Takes the assignment's JSON, returns the last word.
+Work: TypeAlias = Callable[[bytes, Outbox, Inbox], Message]
+
+
 def die_with_parent() -> None:
     """Ask Linux to kill this process when the thread that started it ends; elsewhere the closing stdin does it."""
     if sys.platform != "linux":
@@ -175,20 +180,30 @@ def main(load: Callable[[], Run] | None = None) -> int:
 
     `load` imports what is heavy and returns what does the job; by default Keras and the methods of worker.methods.
     """
+
+    def prepare() -> Work:
+        run = (load or load_methods)()
+        return lambda given, outbox, inbox: _attempt(Assignment.model_validate_json(given), run, outbox, inbox)
+
+    return lead(prepare)
+
+
+def lead(prepare: Callable[[], Work]) -> int:
+    """Live a trainer's life: prepare, wait for the one assignment, do its work, tell how it ended; return 0."""
     die_with_parent()
     # Ctrl-C in a terminal reaches the whole process group; only the supervisor decides about a trainer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     outbox = Outbox(_claim_stdout())
     inbox = Inbox(sys.stdin.buffer)
     inbox.listen()
-    run = (load or load_methods)()
+    work = prepare()
     # What is loaded stays for good: keep it out of every later garbage collection.
     gc.collect()
     gc.freeze()
     outbox.send(Ready())
-    assignment = Assignment.model_validate_json(inbox.assignment().read_bytes())
+    assignment = inbox.assignment().read_bytes()
     try:
-        outbox.send(_attempt(assignment, run, outbox, inbox))
+        outbox.send(work(assignment, outbox, inbox))
     except Stopped as stopped:
         outbox.send(Halted(reason=stopped.reason, step=stopped.step))
     except Exception as error:  # noqa: BLE001 - the process's one edge: whatever happened is told, then it ends

@@ -63,15 +63,19 @@ class Paging:
         return str(content["after"])
 
 
+PageSize = Annotated[int, Query(ge=0, description="At most 1000; 0 or none: 50.")]
+PageToken = Annotated[str, Query(max_length=2000, description="`next_page_token` of the page before.")]
+
+
 def paging(
     request: Request,
     wired: Wired,
-    page_size: Annotated[int, Query(ge=0, description="At most 1000; 0 or none: 50.")] = 0,
-    page_token: Annotated[str, Query(max_length=2000, description="`next_page_token` of the page before.")] = "",
+    page_size: PageSize = 0,
+    page_token: PageToken = "",
 ) -> Paging:
     """Read the paging parameters; a token is good only for the list and the filters that it was made for."""
     filters = {name: value for name, value in request.query_params.items() if name not in _PAGING}
-    return Paging(wired.page_key, _scope(request.url.path, filters), page_size, page_token)
+    return Paging(wired.page_key, scope_of(request.url.path, filters), page_size, page_token)
 
 
 Pages = Annotated[Paging, Depends(paging)]
@@ -85,7 +89,8 @@ def refuse_unknown_filters(request: Request, known: frozenset[str]) -> None:
             raise InvalidFilterError(f"There is no filter {name[:60]!r} here.", hint=f"Allowed: {allowed}.")
 
 
-def _scope(path: str, filters: Mapping[str, Any]) -> str:
+def scope_of(path: str, filters: Mapping[str, Any]) -> str:
+    """Return what ties a token to a list and its filters."""
     return hashlib.sha256(orjson.dumps([path, filters], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

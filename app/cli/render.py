@@ -103,6 +103,8 @@ def result_reference(job: Mapping[str, Any]) -> str:
         return ""
     if not isinstance(result, Mapping):
         return str(result)
+    if "url" in result and result["url"].endswith("/result"):
+        return f"{result['rows']:,} rows, {result['format']}"
     rejected = " (rejected)" if result.get("state") == "rejected" else ""
     return f"{result['name']}/{result['version']}{rejected}"
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app.db import endings, registering, registry
+from app.db import endings, registering, registry, results
 from app.db.base import exclude_others, later, new_id, now
 from app.db.dependencies import select_with_version, still_waits
 from app.db.endings import AttemptEnd, Lease
@@ -186,6 +186,8 @@ def _left_to_twin(session: Session, job: Job) -> bool:
     """Tell whether another job does or did the work; in the latter case the job has succeeded with its result."""
     # Of two twins claimed at the same moment, the second must see what the first became.
     exclude_others(session, job.recipe_digest)
+    if results.take_over_file(session, job):
+        return True
     made = registry.find_by_recipe(session, job.recipe_digest)
     if made is not None:
         registering.take_over(session, job, made)

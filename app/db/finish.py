@@ -32,9 +32,9 @@ def finish(sessions: Sessions, lease: Lease, versions: Sequence[NewVersion], *, 
     succeed with it.
     """
     with sessions.begin() as session:
-        job = _win(session, lease)
+        job = win(session, lease)
         if job is None:
-            return _why_not(session, lease)
+            return why_not(session, lease)
         version_ids = registering.register(session, job, versions)
         result = update(Job).where(Job.id == job.id).values(result_version_id=version_ids[-1])
         session.execute(result.execution_options(synchronize_session=False))
@@ -45,14 +45,15 @@ def finish(sessions: Sessions, lease: Lease, versions: Sequence[NewVersion], *, 
         return Finished("succeeded", version_ids)
 
 
-def _win(session: Session, lease: Lease) -> Job | None:
+def win(session: Session, lease: Lease) -> Job | None:
     """End the job, unless another took it or a cancel came first: one row, one winner."""
     values = {"state": "succeeded", "phase": None, "worker_id": None, "lease_expires_at": None, "finished_at": now()}
     won = endings.held(lease).where(Job.cancel_requested_at.is_(None)).values(values).returning(Job)
     return session.scalars(won.execution_options(populate_existing=True)).one_or_none()
 
 
-def _why_not(session: Session, lease: Lease) -> Finished:
+def why_not(session: Session, lease: Lease) -> Finished:
+    """Say why a lease did not win: what it finished before, a cancel, or another worker."""
     job = session.get(Job, lease.job_id)
     if job is None or job.token != lease.token or job.state not in ("running", "succeeded"):
         return Finished("fenced")

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app.db import registering, registry
+from app.db import registering, registry, results
 from app.db.base import now
 from app.db.cascade import settle
 from app.db.dependencies import select_with_version
@@ -99,6 +99,8 @@ def submit(session: Session, new: NewJob) -> Job:
     registers it under its own name (unless the newest version there is the same).
     """
     job = _insert(session, new, parent_id=None)
+    if new.reuse and results.take_over_file(session, job):
+        return job
     twins = registry.find_by_recipes(session, [one.recipe_digest for one in _with_children(new) if one.reuse])
     if new.reuse and new.recipe_digest in twins:
         registering.take_over(session, job, twins[new.recipe_digest])

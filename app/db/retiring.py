@@ -9,6 +9,7 @@ from app.db.tables import AliasRollout, Job, JobDependency, Model, ModelVersion
 from app.domain.errors import ModelDeletedError, StillReferencedError
 from app.domain.jobs import TERMINAL_STATES
 from app.domain.names import Reference
+from app.domain.predict_specs import PREDICT
 
 
 def describe_model(session: Session, name: str, description: str) -> None:
@@ -33,6 +34,7 @@ def delete_version(session: Session, name: str, version: int) -> None:
     ]
     users += [f"the rollout of alias {alias!r}" for alias in _rollouts(session, row.id)]
     users += [f"job {job_id}" for job_id in _waiting_jobs(session, row.id)]
+    users += [f"job {job_id}" for job_id in _predicting_jobs(session, f"{row.name}/{row.version}")]
     if users:
         raise StillReferencedError(
             f"{name}/{version} is still in use: {', '.join(users[:10])}.", hint="Remove what refers to it first."
@@ -60,3 +62,9 @@ def _waiting_jobs(session: Session, version_id: str) -> list[str]:
     waiting = select(Job.id).join(JobDependency, JobDependency.job_id == Job.id)
     chosen = waiting.where(JobDependency.depends_on_id.in_(made), Job.state.not_in(TERMINAL_STATES))
     return list(session.scalars(chosen))
+
+
+def _predicting_jobs(session: Session, pinned: str) -> list[str]:
+    """Return the batch predictions that are to ask this version."""
+    chosen = select(Job.id).where(Job.kind == PREDICT, Job.state.not_in(TERMINAL_STATES))
+    return list(session.scalars(chosen.where(Job.spec["model"].as_string() == pinned)))

@@ -88,6 +88,8 @@ class Job(Base):
     # The version that an earlier job made by the same recipe, where it was taken instead of made again.
     reused_version_id: Mapped[str | None] = mapped_column(Id)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    # The file that a batch prediction came to (`PredictionFile`).
+    result_file: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     created_at: Mapped[datetime] = mapped_column(Instant(), default=now())
     started_at: Mapped[datetime | None] = mapped_column(Instant())

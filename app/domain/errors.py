@@ -304,6 +304,13 @@ class IdempotencyInProgressError(ConflictError):
     title = "The first request with this key is still running"
 
 
+class ResultNotReadyError(ConflictError):
+    """A job has no result to download: it is still at work, or it ended without one."""
+
+    slug = "result-not-ready"
+    title = "The job has no result"
+
+
 class PreconditionFailedError(LeanfuseError):
     """The resource changed since the If-Match value was read."""
 

@@ -6,7 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-Phase = Literal["waiting_retry", "preparing", "training", "checkpointing", "registering", "cancelling", "draining"]
+Phase = Literal[
+    "waiting_retry", "preparing", "training", "predicting", "checkpointing", "registering", "cancelling", "draining"
+]
 Outcome = Literal[
     "succeeded", "cancelled", "drained", "lost", "failed", "fenced", "oom", "stalled", "accelerator_lost", "retried"
 ]
@@ -14,7 +16,7 @@ Charge = Literal["interruptions", "losses_without_progress", "failures", "none"]
 TERMINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 
 # Workers claim only jobs whose `min_protocol` they know; raise it when a spec or artifact changes incompatibly.
-PROTOCOL = 3
+PROTOCOL = 4
 # What the same recipe means; raise it when equal specs no longer make equal models.
 RECIPE_PROTOCOL = 2
 # The kind of the jobs that train several members of an ensemble as one graph.

@@ -8,6 +8,7 @@ from app.domain.datasets import FileRef, Value
 from app.domain.ensemble_specs import EnsembleMethod
 from app.domain.names import ModelName, Name
 from app.domain.optimize_specs import DistillStep, OptimizeMethod
+from app.domain.predict_specs import PredictSpec
 from app.domain.presets import Architecture
 from app.domain.training_specs import ROW_DRAW, RowDraw, Seed, TrainingSpec
 
@@ -183,12 +184,19 @@ class ImportSpec(BaseSpec, GraphOptions):
 
 
 # What may be posted as a job, and what a stored job may be.
-PostedSpec: TypeAlias = Annotated[TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec, Field(discriminator="kind")]
+PostedSpec: TypeAlias = Annotated[
+    TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | PredictSpec, Field(discriminator="kind")
+]
 posted_spec_adapter: TypeAdapter[PostedSpec] = TypeAdapter(PostedSpec)
 JobSpec: TypeAlias = Annotated[
     TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | ImportSpec, Field(discriminator="kind")
 ]
-# What workers do: also the jobs that the service makes of an ensemble.
+# What a user's job may be: one that makes a version, or one that makes a file of predictions.
+SubmittedSpec: TypeAlias = Annotated[
+    TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | ImportSpec | PredictSpec, Field(discriminator="kind")
+]
+submitted_spec_adapter: TypeAdapter[SubmittedSpec] = TypeAdapter(SubmittedSpec)
+# What workers do to make versions: also the jobs that the service makes of an ensemble.
 WorkSpec: TypeAlias = Annotated[
     TrainSpec | OptimizeSpec | EnsembleSpec | SearchSpec | ImportSpec | TrainTogetherSpec, Field(discriminator="kind")
 ]

@@ -40,6 +40,7 @@ from app.domain.specs import (
     JobSpec,
     OptimizeSpec,
     SearchSpec,
+    SubmittedSpec,
     TrainSpec,
     job_spec_adapter,
     posted_spec_adapter,
@@ -110,7 +111,7 @@ class _Described(NamedTuple):
     times: int = 1
 
 
-def parse_job_spec(body: bytes | str) -> JobSpec:
+def parse_job_spec(body: bytes | str) -> SubmittedSpec:
     """Read a job spec from JSON; raise the InvalidInputError that names each wrong field."""
     try:
         return posted_spec_adapter.validate_json(body)
@@ -136,7 +137,7 @@ def check_spec(spec: JobSpec, catalogue: Catalogue, *, limits: SizeLimits) -> Ch
     """Raise what makes the spec impossible; else return it with its references pinned (`name/3`) and an estimate."""
     manifest = catalogue.dataset(spec.dataset)
     if manifest is None:
-        raise _missing_dataset(spec.dataset, catalogue.dataset_names())
+        raise missing_dataset(spec.dataset, catalogue.dataset_names())
     schema = manifest.dataset_schema
     _check_labelled(spec.dataset, schema)
     _check_own_name(spec)
@@ -181,7 +182,8 @@ def references(spec: JobSpec) -> Iterator[tuple[str, str]]:
                 yield f"/method/members/{index}/model", member.model
 
 
-def _missing_dataset(name: str, known: Sequence[str], *, pointer: str = "/dataset") -> errors.DatasetNotFoundError:
+def missing_dataset(name: str, known: Sequence[str], *, pointer: str = "/dataset") -> errors.DatasetNotFoundError:
+    """Return the error that says that there is no such data set, and which is like it."""
     kind = errors.DatasetNotFoundError
     field = FieldError(pointer, f"There is no data set {name!r}.", kind.slug)
     hint = suggest(name, known) or 'POST /v1/datasets registers one, `{"builtin": "digits"}` for example.'
@@ -350,7 +352,7 @@ def _check_transfers(spec: JobSpec, schema: DatasetSchema, catalogue: Catalogue)
     for pointer, name in names.items():
         other = catalogue.dataset(name)
         if other is None:
-            raise _missing_dataset(name, catalogue.dataset_names(), pointer=pointer)
+            raise missing_dataset(name, catalogue.dataset_names(), pointer=pointer)
         with pointing_at(pointer):
             check_same_rows(schema, other.dataset_schema, name)
             if len(set(names.values())) > 1:

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 revision = "d4a91c7e52b8"
-down_revision = "d4a7c02e5b18"
+down_revision = "e8b16d3f7a40"
 
 INSTANT = sa.Float().with_variant(TIMESTAMP(timezone=True), "postgresql")
 

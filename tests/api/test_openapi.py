@@ -115,7 +115,7 @@ def test_every_way_to_optimize_and_fuse_has_an_example() -> None:
     methods = {name for union in (OptimizeMethod, EnsembleMethod) for name in methods_of(union)}
     shown = {spec.get("method", {}).get("method") for spec in JOB_SPECS.values()}
     assert methods - shown == {"convolve", "serial", "stack"}  # these three are shown in docs/jobs.md alone
-    assert {spec["kind"] for spec in JOB_SPECS.values()} == {"train", "optimize", "ensemble", "search"}
+    assert {spec["kind"] for spec in JOB_SPECS.values()} == {"train", "optimize", "ensemble", "search", "predict"}
 
 
 EXAMPLES = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -139,7 +139,8 @@ def test_an_example_of_the_page_of_jobs_is_accepted_when_it_is_sent(digits: Test
     checked = digits.post("/v1/jobs?validate_only=true", json=spec)
     assert checked.status_code == 200, checked.text
     trains = spec.get("method", {}).get("method") not in ("quantize", "parallel", "stack", "cascade")
-    assert (checked.json()["estimate"]["optimizer_steps"] > 0) >= trains
+    work = "rows" if spec["kind"] == "predict" else "optimizer_steps"
+    assert (checked.json()["estimate"][work] > 0) >= trains
     assert digits.post("/v1/jobs", json=spec).status_code == 202
 
 

@@ -62,7 +62,7 @@ def test_every_example_of_the_jobs_page_is_a_valid_spec() -> None:
     examples = re.findall(r"```json\n(.*?)```", JOBS, flags=re.DOTALL)
     assert len(examples) >= 7
     for example in examples:
-        assert specs.job_spec_adapter.validate_json(example).name
+        assert specs.submitted_spec_adapter.validate_json(example).name
 
 
 def test_every_command_is_documented() -> None:

@@ -152,4 +152,13 @@ JOB_SPECS: dict[str, Any] = {
             "members": [{"model": "digits-cnn"}, {"architecture": {"type": "resnet"}}],
         },
     },
+    "predict": {
+        "kind": "predict",
+        "name": "digits-answers",
+        "model": "digits-cnn",
+        "dataset": "digits",
+        "set": "report",
+        "format": "parquet",
+        "uncertainty": True,
+    },
 }

@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
@@ -20,6 +20,7 @@ from app.api.openapi import json_body
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
 from app.api.problems import documented
 from app.api.v1 import submission
+from app.api.v1.downloads import IfNoneMatch, Offer, send_file
 from app.api.v1.examples import JOB_SPECS
 from app.api.v1.schemas import JobList, JobMetrics, JobOut, ValidatedSpec, job_out
 from app.db import events, idempotency, jobs
@@ -28,12 +29,14 @@ from app.db.session import reading
 from app.domain import errors
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.jobs import TERMINAL_STATES, TOGETHER, State
-from app.domain.specs import JobSpec, job_spec_adapter
+from app.domain.predict_specs import MEDIA_TYPES, PREDICT, PredictionFile
+from app.domain.prediction_checks import CheckedPrediction
+from app.domain.specs import SubmittedSpec, submitted_spec_adapter
 from app.domain.validation import CheckedSpec, parse_job_spec
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 _FILTERS = frozenset({"state", "kind", "name", "parent_id", "children"})
-Kind = Literal["train", "train_together", "optimize", "ensemble", "search", "import"]
+Kind = Literal["train", "train_together", "optimize", "ensemble", "search", "import", "predict"]
 _LONGEST_WAIT_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 _RETRY_AFTER_SECONDS = "2"
@@ -97,16 +100,19 @@ def create_job(
     return accepted(document)
 
 
-def _check(wired: Services, session: Session, spec: JobSpec) -> CheckedSpec:
+def _check(wired: Services, session: Session, spec: SubmittedSpec) -> CheckedSpec | CheckedPrediction:
     return submission.check(session, spec, store=wired.store, limits=wired.settings.limits)
 
 
-def _validated(wired: Services, spec: JobSpec) -> Response:
+def _validated(wired: Services, spec: SubmittedSpec) -> Response:
     with reading(wired.sessions) as session:
         checked = _check(wired, session, spec)
-    answer = ValidatedSpec(
-        spec=checked.spec.model_dump(mode="json"), parameters=checked.estimate.parameters, estimate=checked.estimate
-    )
+    if isinstance(checked, CheckedPrediction):
+        parameters = checked.version.manifest.metrics.parameters
+    else:
+        parameters = checked.estimate.parameters
+    spec_out = checked.spec.model_dump(mode="json")
+    answer = ValidatedSpec(spec=spec_out, parameters=parameters, estimate=checked.estimate)
     return JSONResponse(answer.model_dump(mode="json"))
 
 
@@ -130,9 +136,7 @@ def list_jobs(
     wired: Wired,
     page: Pages,
     state: Annotated[State | None, Query()] = None,
-    kind: Annotated[
-        Literal["train", "train_together", "optimize", "ensemble", "search", "import"] | None, Query()
-    ] = None,
+    kind: Annotated[Kind | None, Query()] = None,
     name: Annotated[str | None, Query(max_length=63, description="The model that the job registers under.")] = None,
     parent_id: Annotated[UUID | None, Query(description="List the members' jobs of this ensemble's job.")] = None,
     children: Annotated[bool, Query(description="List members' jobs too.")] = False,
@@ -195,6 +199,36 @@ def get_job_metrics(wired: Wired, job_id: UUID) -> JobMetrics:
     return JobMetrics(job_id=str(job_id), metrics=[event.data for event in found if event.type == "metric"])
 
 
+@router.get(
+    "/jobs/{job_id:uuid}/result",
+    summary="Download the file of a batch prediction",
+    response_class=FileResponse,
+    responses={
+        206: {"description": "The range that was asked for.", "content": {"application/octet-stream": {}}},
+        304: {"description": "The file is the one of the given ETag."},
+        **documented(
+            errors.JobNotFoundError,
+            errors.ResultNotReadyError,
+            errors.RangeNotSatisfiableError,
+            errors.ArtifactCorruptedError,
+        ),
+    },
+)
+def download_result(request: Request, wired: Wired, job_id: UUID, if_none_match: IfNoneMatch = "") -> Response:
+    """Download what a `predict` job wrote: NPZ, CSV or Parquet. Other jobs register versions, and have no file here."""
+    with reading(wired.sessions) as session:
+        job = jobs.get_job(session, str(job_id)).job
+    if job.kind != PREDICT:
+        kind = errors.NotFoundError
+        raise kind(f"A {job.kind} job has no file.", hint=f"GET /v1/jobs/{job_id} names what it registered.")
+    if job.result_file is None:
+        hint = "Submit it again." if job.state in TERMINAL_STATES else f"GET /v1/jobs/{job_id} with `Prefer: wait=20`."
+        raise errors.ResultNotReadyError(f"The job is {job.state}.", hint=hint)
+    result = PredictionFile.model_validate(job.result_file)
+    filename = f"{job.name}.{result.format}"
+    return send_file(request, wired, Offer(result.file, filename, MEDIA_TYPES[result.format]), if_none_match)
+
+
 @router.post(
     "/jobs/{job_id:uuid}:cancel",
     status_code=202,
@@ -228,7 +262,7 @@ def retry_job(wired: Wired, job_id: UUID) -> Response:
             raise errors.ConflictError(
                 "The job trains members of an ensemble.", hint=f"Retry the ensemble's job, {job.parent_id}."
             )
-        spec = job_spec_adapter.validate_python(job.spec, strict=False)
+        spec = submitted_spec_adapter.validate_python(job.spec, strict=False)
         document = dump_job(submission.submit(session, _check(wired, session, spec)))
     wired.hinter.hint(document["id"])
     return accepted(document)

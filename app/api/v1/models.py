@@ -1,10 +1,9 @@
 """The registry: models, versions, reports, lineage, artifacts."""
 
-import re
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field, TypeAdapter
 
@@ -12,8 +11,9 @@ from app.api.bodies import read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
-from app.api.problems import documented, refusal_response
-from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_in_view, find_version, matches
+from app.api.problems import documented
+from app.api.v1.downloads import IfNoneMatch, Offer, send_file
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, etag, find_in_view, find_version
 from app.api.v1.schemas import (
     LineageOut,
     ModelList,
@@ -35,8 +35,6 @@ from app.domain.specs import TagText
 
 router = APIRouter(prefix="/v1", tags=["models"])
 REPORT = "report.json"
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]
 
 
 class TagsIn(Value):
@@ -253,35 +251,9 @@ def download_artifact(
     row = find_in_view(wired, Reference(name, version))
     if file not in row.manifest.files:
         raise errors.NotFoundError(f"{name}/{version} has no file {file[:80]!r}.", hint=_known_files(row))
-    sha256, size_bytes = row.manifest.files[file].sha256, row.manifest.files[file].size_bytes
-    headers = {"ETag": etag(sha256), "Cache-Control": "public, max-age=31536000, immutable"}
-    if matches(if_none_match, sha256):
-        return Response(status_code=304, headers=headers)
-    if not _can_send(request, size_bytes):
-        refusal = errors.RangeNotSatisfiableError(
-            f"The file has {size_bytes:,} bytes, and one range of them is sent at a time.",
-            hint="Send for example `Range: bytes=0-1023`.",
-        )
-        return refusal_response(request.scope, refusal, headers={"Content-Range": f"bytes */{size_bytes}"})
-    return FileResponse(
-        wired.store.fetch(sha256),
-        headers=headers,
-        media_type="application/json" if file.endswith(".json") else "application/octet-stream",
+    offer = Offer(
+        row.manifest.files[file],
         filename=f"{name}-{version}-{file}",
+        media_type="application/json" if file.endswith(".json") else "application/octet-stream",
     )
-
-
-def _can_send(request: Request, size_bytes: int) -> bool:
-    """Tell whether the range can be sent; take away a Range header that is none, as RFC 9110 asks.
-
-    One request must not make the service assemble thousands of pieces, so several ranges are refused.
-    """
-    given = request.headers.get("range", "")
-    if given.startswith("bytes=") and "," in given:
-        return False
-    asked = _RANGE.fullmatch(given)
-    first, last = asked.groups() if asked else ("", "")
-    if not (first or last) or (first and last and int(first) > int(last)):
-        request.scope["headers"] = [item for item in request.scope["headers"] if item[0] != b"range"]
-        return True
-    return int(first) < size_bytes if first else int(last) > 0
+    return send_file(request, wired, offer, if_none_match)

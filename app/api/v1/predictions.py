@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from app.api.deps import Services, Wired
+from app.api.pages import PageSize, PageToken, Paging, scope_of
 from app.api.problems import documented
 from app.api.tensorflow import Served
 from app.api.v1.answers import Wanted, ask_along, describe_rows, reply
 from app.api.v1.lookup import NameInPath, etag, matches, route_version
 from app.db import datasets
+from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain import errors
 from app.domain.datasets import DatasetManifest, RowSet
@@ -27,6 +29,8 @@ from app.serving.view import Route
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 _MOST_ROWS = 1000
+_PAGING = frozenset({"page_size", "page_token"})
+_PLACES = frozenset({"offset", "limit"})
 
 
 class MemberPrediction(BaseModel):
@@ -59,6 +63,7 @@ class Predictions(Served):
     set: str = ""
     offset: int = 0
     total_rows: int = 0
+    next_page_token: str = Field("", description="Send it as `page_token` for the rows after these; empty at the end.")
     predictions: list[RowPrediction]
 
 
@@ -70,6 +75,7 @@ _DOCUMENTED: dict[str, Any] = {
         },
         304: {"description": "Nothing has changed since the given ETag."},
         **documented(
+            errors.InvalidPageTokenError,
             errors.ModelNotFoundError,
             errors.ModelDeletedError,
             errors.ModelNotReadyError,
@@ -88,7 +94,7 @@ _DOCUMENTED: dict[str, Any] = {
 
 
 class Asked(NamedTuple):
-    """Hold the query of a prediction."""
+    """Hold the query of a prediction. `pinned` is the version that the pages before came from."""
 
     dataset: str | None
     row_set: RowSet
@@ -100,9 +106,17 @@ class Asked(NamedTuple):
     members: bool
     uncertainty: bool
     sets: bool
+    page: Paging
+    pinned: int | None
+
+    def reference(self, name: str) -> Reference:
+        """Return the version to ask: all pages of a walk come from one, wherever an alias moves."""
+        return Reference(name, self.version, self.alias) if self.pinned is None else Reference(name, self.pinned)
 
 
 def asked(
+    request: Request,
+    wired: Wired,
     dataset: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Predict rows of this data set.")] = None,
     row_set: Annotated[RowSet, Query(alias="set", description="Which of its sets.")] = "report",
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
@@ -116,6 +130,8 @@ def asked(
     members: Annotated[bool, Query(description="Answer each member's prediction too.")] = False,
     uncertainty: Annotated[bool, Query(description="Answer entropy, disagreement and the like too.")] = False,
     sets: Annotated[bool, Query(description="Answer sets of classes too, of an ensemble with `conformal`.")] = False,
+    page_size: PageSize = 0,
+    page_token: PageToken = "",
 ) -> Asked:
     """Read the query; refuse combinations that would leave a part of it without effect."""
     if (dataset is None) == (not x):
@@ -124,7 +140,29 @@ def asked(
         )
     if version is not None and alias is not None:
         raise errors.InvalidRequestError("Both `version` and `alias` are there.", hint="Send one of them.")
-    return Asked(dataset, row_set, offset, limit, x or [], version, alias, members, uncertainty, sets)
+    page, pinned = _page(request, wired, page_size, page_token), None
+    if _PAGING & request.query_params.keys():
+        _check_paging(request)
+        limit = page.request.size
+    if page.request.after is not None:
+        pinned, offset = (int(number) for number in page.request.after.split(":"))
+    return Asked(dataset, row_set, offset, limit, x or [], version, alias, members, uncertainty, sets, page, pinned)
+
+
+def _page(request: Request, wired: Services, page_size: int, page_token: str) -> Paging:
+    ignored = _PAGING | _PLACES
+    filters = {name: value for name, value in request.query_params.items() if name not in ignored}
+    return Paging(wired.page_key, scope_of(request.url.path, filters), page_size, page_token)
+
+
+def _check_paging(request: Request) -> None:
+    """Refuse pages of inputs in the query, and pages that begin elsewhere than their token says."""
+    if "dataset" not in request.query_params:
+        raise errors.InvalidRequestError("Only rows of a data set come in pages.", hint="Send `dataset`, or no page.")
+    if _PLACES & request.query_params.keys():
+        raise errors.InvalidRequestError(
+            "`page_size` and `page_token` say which rows, and so do `offset` and `limit`.", hint="Send one of the two."
+        )
 
 
 Query_ = Annotated[Asked, Depends(asked)]
@@ -136,8 +174,7 @@ async def get_ensemble_predictions(
     request: Request, wired: Wired, name: NameInPath, query: Query_, if_none_match: IfNoneMatch = ""
 ) -> Response:
     """Return what the fused ensemble predicts for rows of a data set, or for small inputs in the query."""
-    reference = Reference(name, query.version, query.alias)
-    route = await route_version(wired, reference, request.headers, kind="ensemble")
+    route = await route_version(wired, query.reference(name), request.headers, kind="ensemble")
     return await _predictions(request, wired, route, query, if_none_match)
 
 
@@ -146,7 +183,7 @@ async def get_model_predictions(
     request: Request, wired: Wired, name: NameInPath, query: Query_, if_none_match: IfNoneMatch = ""
 ) -> Response:
     """Return what a model predicts for rows of a data set, or for small inputs in the query."""
-    route = await route_version(wired, Reference(name, query.version, query.alias), request.headers)
+    route = await route_version(wired, query.reference(name), request.headers)
     return await _predictions(request, wired, route, query, if_none_match)
 
 
@@ -155,7 +192,7 @@ async def _predictions(request: Request, wired: Services, route: Route, query: A
     if query.dataset is None:
         rows, about = texts_to_rows(query.x, version.manifest.input), _About("", {}, [])
     else:
-        rows, about = await run_in_threadpool(_dataset_rows, wired, version.manifest, query)
+        rows, about = await run_in_threadpool(_dataset_rows, wired, version, query)
     digest = hashlib.sha256(f"{version.digest} {about.digest} {request.url.query}".encode()).hexdigest()
     headers = {"ETag": etag(digest), "Cache-Control": "no-cache"}
     if matches(if_none_match, digest):
@@ -174,9 +211,9 @@ class _About(NamedTuple):
     known: list[dict[str, Any]]
 
 
-def _dataset_rows(wired: Services, model: VersionManifest, query: Asked) -> tuple[NDArray[Any], _About]:
+def _dataset_rows(wired: Services, version: VersionRow, query: Asked) -> tuple[NDArray[Any], _About]:
     """Return the rows as the model takes them, and what the data set knows of each."""
-    name = str(query.dataset)
+    name, model = str(query.dataset), version.manifest
     with reading(wired.sessions) as session:
         row = datasets.find_dataset(session, name)
         names: Sequence[str] = () if row else datasets.dataset_names(session)
@@ -191,7 +228,9 @@ def _dataset_rows(wired: Services, model: VersionManifest, query: Asked) -> tupl
         )
     chosen = slice(query.offset, query.offset + query.limit)
     inputs, targets = (wired.arrays.array(manifest.files[f"{query.row_set}_{part}"])[chosen] for part in "xy")
+    next_page = f"{version.version}:{chosen.stop}" if chosen.stop < total else None
     head = {"dataset": name, "set": query.row_set, "offset": query.offset, "total_rows": total}
+    head["next_page_token"] = query.page.token(next_page)
     known = [{"row": query.offset + index, "actual": actual} for index, actual in enumerate(_actual(manifest, targets))]
     return np.ascontiguousarray(inputs, dtype=model.input.dtype), _About(row.digest, head, known)
 

@@ -15,6 +15,8 @@ from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statist
 from app.domain.error_tree import all_errors
 from app.domain.jobs import TERMINAL_STATES, Phase, State
 from app.domain.models import LinkRole, Metrics, VersionKind
+from app.domain.predict_specs import Format, PredictionFile
+from app.domain.prediction_checks import PredictionEstimate
 from app.domain.validation import Estimate
 
 
@@ -81,6 +83,22 @@ class Reused(VersionName):
     job_id: str
 
 
+class PredictionsOut(BaseModel):
+    """Name the file that a batch prediction came to; `digest` is that of the version, `sha256` the file's."""
+
+    format: Format
+    rows: int
+    size_bytes: int
+    sha256: str
+    name: str
+    version: int
+    digest: str
+    dataset: str
+    dataset_digest: str
+    set: str
+    url: str
+
+
 class Waiting(BaseModel):
     """A job that must succeed first."""
 
@@ -104,7 +122,9 @@ class JobOut(BaseModel):
     done: bool
     cancel_requested: bool
     progress: Progress
-    result: VersionName | None
+    result: VersionName | PredictionsOut | None = Field(
+        description="The version that the job registered; of a batch prediction its file."
+    )
     reused: Reused | None = Field(
         description="The version of the same recipe that was taken; null where the job did its work itself."
     )
@@ -130,7 +150,7 @@ class ValidatedSpec(BaseModel):
 
     spec: dict[str, Any]
     parameters: int
-    estimate: Estimate
+    estimate: Estimate | PredictionEstimate
 
 
 class JobMetrics(BaseModel):
@@ -263,7 +283,7 @@ def job_out(row: JobRow, waits_for: Sequence[DependencyRow] = ()) -> JobOut:
         done=job.state in TERMINAL_STATES,
         cancel_requested=job.cancel_requested_at is not None,
         progress=_progress(job.step, job.total_steps, job.state),
-        result=_version_name(row.result_name, row.result_version, row.result_state),
+        result=_predictions(row) or _version_name(row.result_name, row.result_version, row.result_state),
         reused=_reused(row),
         error=job_problem(job.error, job.id) if job.error else None,
         attempts=job.attempts,
@@ -288,6 +308,19 @@ def _version_name(name: str | None, version: int | None, state: str | None) -> V
     if name is None or version is None or state is None:
         return None
     return VersionName(name=name, version=version, state=state, url=f"/v1/models/{name}/versions/{version}")
+
+
+def _predictions(row: JobRow) -> PredictionsOut | None:
+    if row.job.result_file is None:
+        return None
+    made = PredictionFile.model_validate(row.job.result_file)
+    return PredictionsOut(
+        **made.model_dump(exclude={"file", "model"}),
+        name=made.model,
+        size_bytes=made.file.size_bytes,
+        sha256=made.file.sha256,
+        url=f"/v1/jobs/{row.job.id}/result",
+    )
 
 
 def _reused(row: JobRow) -> Reused | None:

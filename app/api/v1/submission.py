@@ -21,7 +21,9 @@ from app.domain.names import Reference, parse_reference
 from app.domain.network import Network, SizeLimits
 from app.domain.optimize_specs import Chain, FactorizeOptions, FromParent, OptimizeMethod
 from app.domain.pointing import pointing_at
-from app.domain.specs import EnsembleSpec, JobSpec, OptimizeSpec, TrainTogetherSpec, WorkSpec
+from app.domain.predict_specs import PredictSpec
+from app.domain.prediction_checks import CheckedPrediction, check_prediction
+from app.domain.specs import EnsembleSpec, OptimizeSpec, SubmittedSpec, TrainTogetherSpec, WorkSpec
 from app.domain.surgery.factorization import choose_ranks
 from app.domain.transfer import unlabelled_of
 from app.domain.validation import CheckedSpec, KnownVersion, check_spec
@@ -95,10 +97,12 @@ class SqlCatalogue:
         return weights
 
 
-def check(session: Session, spec: JobSpec, *, store: Store, limits: Limits) -> CheckedSpec:
+def check(session: Session, spec: SubmittedSpec, *, store: Store, limits: Limits) -> CheckedSpec | CheckedPrediction:
     """Return the spec with pinned references and an estimate, or raise what makes it impossible."""
     sizes = SizeLimits(parameters=limits.parameters, layers=limits.layers)
     catalogue = SqlCatalogue(session, store)
+    if isinstance(spec, PredictSpec):
+        return check_prediction(spec, catalogue)
     checked = check_spec(spec, catalogue, limits=sizes)
     if isinstance(checked.spec, OptimizeSpec):
         _check_ranks(checked.spec.method, catalogue)
@@ -120,9 +124,11 @@ def _check_ranks(method: OptimizeMethod, catalogue: SqlCatalogue) -> None:
             choose_ranks(network, weights, first.energy)
 
 
-def submit(session: Session, checked: CheckedSpec) -> JobRow:
+def submit(session: Session, checked: CheckedSpec | CheckedPrediction) -> JobRow:
     """Insert the job, and those that train the new members of an ensemble."""
     dataset = datasets.get_dataset(session, checked.spec.dataset)
+    if isinstance(checked, CheckedPrediction):
+        return jobs.get_job(session, jobs.submit(session, _plan_prediction(checked, dataset)).id)
     unlabelled = {datasets.get_dataset(session, name).digest for name in unlabelled_of(checked.spec).values()}
     new = _plan(checked.spec, dataset, sorted(unlabelled))
     if isinstance(checked.spec, EnsembleSpec):
@@ -140,6 +146,24 @@ def _plan(spec: WorkSpec, dataset: Dataset, unlabelled: Sequence[str] = ()) -> N
         reuse=spec.reuse,
         priority=spec.priority,
         max_runtime_seconds=spec.max_runtime_seconds,
+    )
+
+
+def _plan_prediction(checked: CheckedPrediction, dataset: Dataset) -> NewJob:
+    """Plan a batch prediction; its recipe is what decides the bytes of the file."""
+    spec = checked.spec
+    choices = spec.model_dump(mode="json", exclude={"name", "priority", "reuse", "max_runtime_seconds"})
+    recipe = {"spec": choices, "digest": checked.version.manifest.digest, "dataset": dataset.digest}
+    return NewJob(
+        kind=spec.kind,
+        name=spec.name,
+        spec=spec.model_dump(mode="json"),
+        recipe_digest=digest_of({**recipe, "protocol": RECIPE_PROTOCOL}),
+        dataset_id=dataset.id,
+        reuse=spec.reuse,
+        priority=spec.priority,
+        max_runtime_seconds=spec.max_runtime_seconds,
+        total_steps=checked.estimate.rows,
     )
 
 

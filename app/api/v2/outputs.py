@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from app.api.deps import Services
-from app.api.v1.answers import ANSWERED_BY, main_output, member_output, member_weights, uncertainty_of
 from app.api.v2.datatypes import Array
 from app.api.v2.wire import Asked, InferRequest
 from app.db.registry import VersionRow
 from app.domain.errors import InvalidRequestError
 from app.domain.explain import suggest
 from app.domain.models import VersionManifest
+from app.serving.answering import ANSWERED_BY, main_output, member_output, member_weights, uncertainty_of
 
 WEIGHTS = "weights"
 
