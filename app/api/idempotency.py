@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Header, Request
 
-from app.domain.errors import InvalidIdempotencyKeyError
+from app.domain.request_errors import InvalidIdempotencyKeyError
 
 _LONGEST = 255
 # Only for the document: what breaks it has a problem of its own.

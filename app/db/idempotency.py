@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.base import insert_missing, later, now
 from app.db.tables import IdempotencyRecord
-from app.domain.errors import IdempotencyInProgressError, IdempotencyKeyReusedError
+from app.domain.request_errors import IdempotencyInProgressError, IdempotencyKeyReusedError
 
 
 class Answer(NamedTuple):

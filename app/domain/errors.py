@@ -29,7 +29,7 @@ LeanfuseError
   |    |    +- InvalidCsvError
   |    |    +- InvalidWavError
   |    +- InvalidModelError, UnsafeModelError    an uploaded graph (in import_errors.py)
-  |    +- IdempotencyKeyReusedError
+  |    +- IdempotencyKeyReusedError   (repeated requests and ranges are in request_errors.py)
   |    +- ReadOnlyFieldError
   |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
   |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
@@ -194,13 +194,6 @@ class UnreadableFileError(InvalidInputError):
     title = "The file cannot be read"
 
 
-class IdempotencyKeyReusedError(InvalidInputError):
-    """The idempotency key was used before with another request."""
-
-    slug = "idempotency-key-reused"
-    title = "The idempotency key belongs to another request"
-
-
 class MalformedRequestError(LeanfuseError):
     """The bytes of the request are not what they claim to be."""
 
@@ -297,13 +290,6 @@ class GateNotMetError(ConflictError):
     title = "The candidate does not meet the conditions"
 
 
-class IdempotencyInProgressError(ConflictError):
-    """The first request with this idempotency key has not ended."""
-
-    slug = "idempotency-in-progress"
-    title = "The first request with this key is still running"
-
-
 class ResultNotReadyError(ConflictError):
     """A job has no result to download: it is still at work, or it ended without one."""
 
@@ -317,14 +303,6 @@ class PreconditionFailedError(LeanfuseError):
     slug = "precondition-failed"
     title = "The resource has changed"
     code = 412
-
-
-class RangeNotSatisfiableError(LeanfuseError):
-    """Several ranges of a file were asked for, or one beyond its end."""
-
-    slug = "range-not-satisfiable"
-    title = "The range cannot be sent"
-    code = 416
 
 
 class UnavailableError(LeanfuseError):
@@ -383,13 +361,6 @@ class MalformedJsonError(MalformedRequestError):
 
     slug = "malformed-json"
     title = "The body is not valid JSON"
-
-
-class InvalidIdempotencyKeyError(MalformedRequestError):
-    """The idempotency key is empty, too long or has unprintable characters."""
-
-    slug = "invalid-idempotency-key"
-    title = "The idempotency key is not valid"
 
 
 class InvalidPageTokenError(MalformedRequestError):

@@ -17,9 +17,8 @@ from app.domain.datasets import DatasetManifest
 from app.domain.errors import (
     AlreadyExistsError,
     DatasetNotFoundError,
-    IdempotencyInProgressError,
-    IdempotencyKeyReusedError,
 )
+from app.domain.request_errors import IdempotencyInProgressError, IdempotencyKeyReusedError
 from tests.factories import dataset_manifest, make_dataset, sha256
 
 ANSWER = Answer(202, {"id": "7", "state": "queued"})

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from app.api.deps import Services
 from app.api.problems import refusal_response
 from app.api.v1.lookup import etag, matches
-from app.domain import errors
+from app.domain import request_errors
 from app.domain.datasets import FileRef
 
 IfNoneMatch = Annotated[str, Header(description="ETag of an answer that you have.")]
@@ -31,7 +31,7 @@ def send_file(request: Request, wired: Services, offer: Offer, if_none_match: st
     if matches(if_none_match, sha256):
         return Response(status_code=304, headers=headers)
     if not can_send(request, size_bytes):
-        refusal = errors.RangeNotSatisfiableError(
+        refusal = request_errors.RangeNotSatisfiableError(
             f"The file has {size_bytes:,} bytes, and one range of them is sent at a time.",
             hint="Send for example `Range: bytes=0-1023`.",
         )

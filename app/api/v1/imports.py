@@ -20,7 +20,7 @@ from app.db import idempotency
 from app.db.idempotency import Answer
 from app.db.registering import note_blobs
 from app.db.session import reading
-from app.domain import errors, import_errors
+from app.domain import errors, import_errors, request_errors
 from app.domain.datasets import FileRef, canonical_json
 from app.domain.explain import explain_validation
 from app.domain.names import ModelName, Name
@@ -88,8 +88,8 @@ class _Upload(NamedTuple):
     openapi_extra=_BODY,
     responses=documented(
         errors.MalformedRequestError,
-        errors.InvalidIdempotencyKeyError,
-        errors.IdempotencyInProgressError,
+        request_errors.InvalidIdempotencyKeyError,
+        request_errors.IdempotencyInProgressError,
         errors.PayloadTooLargeError,
         errors.UnsupportedMediaTypeError,
         import_errors.UnsupportedModelFormatError,
@@ -100,7 +100,7 @@ class _Upload(NamedTuple):
         errors.DatasetNotFoundError,
         errors.InvalidRequestError,
         errors.UnreadableFileError,
-        errors.IdempotencyKeyReusedError,
+        request_errors.IdempotencyKeyReusedError,
     ),
 )
 async def import_model(request: Request, wired: Wired, key: OptionalKey) -> Response:

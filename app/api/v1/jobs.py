@@ -26,7 +26,7 @@ from app.api.v1.schemas import JobList, JobMetrics, JobOut, ValidatedSpec, job_o
 from app.db import events, idempotency, jobs
 from app.db.idempotency import Answer
 from app.db.session import reading
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.job_errors import MethodNotApplicableError
 from app.domain.jobs import TERMINAL_STATES, TOGETHER, State
 from app.domain.predict_specs import MEDIA_TYPES, PREDICT, PredictionFile
@@ -55,10 +55,10 @@ Body = Annotated[bytes, Depends(read_json)]
         200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec would be accepted."},
         **documented(
             errors.MalformedJsonError,
-            errors.InvalidIdempotencyKeyError,
+            request_errors.InvalidIdempotencyKeyError,
             errors.ModelNotReadyError,
             errors.VersionRejectedError,
-            errors.IdempotencyInProgressError,
+            request_errors.IdempotencyInProgressError,
             errors.PayloadTooLargeError,
             errors.UnsupportedMediaTypeError,
             errors.UnknownFieldError,
@@ -72,7 +72,7 @@ Body = Annotated[bytes, Depends(read_json)]
             errors.ShapeMismatchError,
             errors.ModelTooLargeError,
             errors.InvalidArchitectureError,
-            errors.IdempotencyKeyReusedError,
+            request_errors.IdempotencyKeyReusedError,
             errors.DatabaseUnavailableError,
         ),
     },
@@ -209,7 +209,7 @@ def get_job_metrics(wired: Wired, job_id: UUID) -> JobMetrics:
         **documented(
             errors.JobNotFoundError,
             errors.ResultNotReadyError,
-            errors.RangeNotSatisfiableError,
+            request_errors.RangeNotSatisfiableError,
             errors.ArtifactCorruptedError,
         ),
     },

@@ -27,7 +27,7 @@ from app.api.v1.schemas import (
 from app.db import registry, retiring
 from app.db.registry import VersionRow
 from app.db.session import reading
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.datasets import Value
 from app.domain.models import VersionKind
 from app.domain.names import Reference
@@ -234,7 +234,7 @@ def get_lineage(wired: Wired, name: NameInPath, version: VersionInPath) -> Linea
         **documented(
             errors.ModelNotFoundError,
             errors.ModelDeletedError,
-            errors.RangeNotSatisfiableError,
+            request_errors.RangeNotSatisfiableError,
             errors.ArtifactCorruptedError,
         ),
     },
