@@ -79,6 +79,7 @@ class Tally:
     requests: int = 0
     rows: int = 0
     agreeing_rows: int = 0
+    unanswered_rows: int = 0
     difference_sum: float = 0.0
     errors: int = 0
     dropped: int = 0
@@ -87,12 +88,22 @@ class Tally:
 
     def compare(self, stable: Array, shadow: Array, *, seconds: tuple[float, float]) -> None:
         """Count a request: answers [rows, width] of both, and the seconds that each took."""
+        answered = np.isfinite(stable).all(axis=1) & np.isfinite(shadow).all(axis=1)
+        # float32 overflows where two of its largest numbers are subtracted.
+        pair = stable[answered].astype(np.float64), shadow[answered].astype(np.float64)
         self.requests += 1
         self.rows += len(stable)
-        self.agreeing_rows += int(agreeing(stable, shadow).sum())
-        self.difference_sum += float(np.abs(stable - shadow).mean(axis=1).sum())
+        self.unanswered_rows += int((~answered).sum())
+        self.agreeing_rows += int(agreeing(*pair).sum())
+        self.difference_sum += float(np.abs(pair[0] - pair[1]).mean(axis=1).sum())
         self.stable_latencies[_bucket(seconds[0])] += 1
         self.shadow_latencies[_bucket(seconds[1])] += 1
+
+    def fail(self, rows: int) -> None:
+        """Count a request that the shadow failed: its rows agree with nothing, so errors cannot hide in agreement."""
+        self.errors += 1
+        self.rows += rows
+        self.unanswered_rows += rows
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what `as_json` wrote of another tally."""
@@ -113,12 +124,14 @@ class Tally:
     def report(self) -> dict[str, Any]:
         """Return what people read: agreement with its 95 % interval (Wilson 1927), differences, latencies."""
         interval = wilson_interval(self.agreeing_rows, self.rows) if self.rows else None
+        answered = self.rows - self.unanswered_rows
         return {
             "requests": self.requests,
             "rows": self.rows,
             "agreement": self.agreeing_rows / self.rows if self.rows else None,
             "agreement_interval": interval,
-            "mean_absolute_difference": self.difference_sum / self.rows if self.rows else None,
+            "unanswered_rows": self.unanswered_rows,
+            "mean_absolute_difference": self.difference_sum / answered if answered else None,
             "errors": self.errors,
             "dropped": self.dropped,
             "stable_latency_ms": _quantiles(self.stable_latencies),

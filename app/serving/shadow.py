@@ -49,19 +49,18 @@ class Shadows:
     async def _compare(self, route: Route, rows: Array, answered: Array, seconds: float, output: str) -> None:
         if route.shadow is None:
             return
-        started = time.perf_counter()
+        started, tally = time.perf_counter(), Tally()
         try:
             (shadowed,) = await self._predictor.predict(route.shadow, rows, [output])
+            tally.compare(answered, shadowed, seconds=(seconds, time.perf_counter() - started))
         except Exception as failed:  # noqa: BLE001 - whatever goes wrong in the shadow is counted, and nobody's loss
             log.warning(
                 "shadow_failed", model=route.shadow.name, version=route.shadow.version, reason=str(failed)[:300]
             )
-            with self._guard:
-                self._tallies[route.rollout_id].errors += 1
-            return
-        spent = time.perf_counter() - started
+            tally = Tally()
+            tally.fail(len(rows))
         with self._guard:
-            self._tallies[route.rollout_id].compare(answered, shadowed, seconds=(seconds, spent))
+            self._tallies[route.rollout_id].add(tally.as_json())
 
     def flush(self) -> None:
         """Add what was counted to the database; keep it for the next time when that does not answer."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from app.db.session import write_json
 from app.domain.models import Metrics
 from app.domain.rollouts import Gate, Tally, agreeing, check_gate, share_of
 
@@ -79,6 +80,34 @@ def test_a_report_tells_agreement_differences_and_latencies() -> None:
     assert report["stable_latency_ms"]["p50"] == pytest.approx(1, rel=0.1)
     assert report["shadow_latency_ms"] == {"p50": pytest.approx(2, rel=0.1), "p95": pytest.approx(2, rel=0.1)}
     assert Tally().report()["agreement"] is None
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_agrees_with_nothing_and_spoils_no_mean(wrong: float) -> None:
+    tally = Tally()
+    stable = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], np.float32)
+    shadow = np.array([[0.7, 0.3], [wrong, wrong], [0.5, 0.5]], np.float32)
+    tally.compare(stable, shadow, seconds=(0.001, 0.001))
+    tally.compare(shadow[1:2], shadow[1:2], seconds=(0.001, 0.001))
+    report = tally.report()
+    assert (report["rows"], report["unanswered_rows"], report["agreement"]) == (4, 2, 0.5)
+    assert report["mean_absolute_difference"] == pytest.approx(0.1)
+    Tally().add(json.loads(write_json(tally.as_json())))
+
+
+def test_the_largest_numbers_differ_by_a_number() -> None:
+    tally, largest = Tally(), np.finfo(np.float32).max
+    tally.compare(np.array([[largest]]), np.array([[-largest]]), seconds=(0.001, 0.001))
+    assert np.isfinite(tally.report()["mean_absolute_difference"])
+
+
+def test_a_shadow_that_fails_does_not_agree() -> None:
+    tally = Tally()
+    tally.compare(np.eye(2), np.eye(2), seconds=(0.001, 0.001))
+    tally.fail(6)
+    report = tally.report()
+    assert (report["agreement"], report["errors"], report["requests"]) == (0.25, 1, 1)
+    assert report["mean_absolute_difference"] == 0
 
 
 def test_numbers_agree_when_they_differ_by_a_hundredth() -> None:
