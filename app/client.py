@@ -344,11 +344,14 @@ class Models:
     ) -> Document:
         """Give an alias to a version (default: the rollout's candidate) if conditions hold, else GateNotMetError."""
         body = {"version": version, "require": dict(require), "force": force}
-        return self._connection.request("POST", f"/v1/models/{name}/aliases/{alias}:promote", json=body)
+        path = f"/v1/models/{name}/aliases/{alias}:promote"
+        return self._connection.request("POST", path, json=body, repeatable=False)
 
-    def roll_out(self, name: str, alias: str, version: int, *, mode: str = "split", percent: int = 10) -> Document:
+    def roll_out(
+        self, name: str, alias: str, version: int, *, mode: str = "split", percent: int = 10, force: bool = False
+    ) -> Document:
         """Let a candidate answer a share of an alias' requests (split) or run beside them unseen (shadow)."""
-        body = {"version": version, "mode": mode, "percent": percent}
+        body = {"version": version, "mode": mode, "percent": percent, "force": force}
         return self._connection.request("PUT", f"/v1/models/{name}/aliases/{alias}/rollout", json=body)
 
     def rollout(self, name: str, alias: str) -> Document:

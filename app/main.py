@@ -141,7 +141,7 @@ def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter)
         view=RegistryView(sessions, warming(predictor, serving.pinned)),
         watch=EventWatch(sessions),
         predictor=predictor,
-        shadows=Shadows(predictor, sessions),
+        shadows=Shadows(predictor, sessions, most_rows=max(1, serving.most_waiting_rows // 4)),
         arrays=ArrayCache(store),
         hinter=hinter,
         metrics=metrics,

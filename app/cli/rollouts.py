@@ -36,6 +36,7 @@ def rollout(
     alias: AliasName,
     percent: Annotated[int, typer.Option(min=1, max=100, help="Share of the requests.")] = 10,
     shadow: Annotated[bool, typer.Option("--shadow", help="Run beside, unseen, instead of answering.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also a version that was rejected.")] = False,
     url: Url = DEFAULT_URL,
     json_output: Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def rollout(
     with connect(url) as client:
         name, version = _version(client, reference)
         mode = "shadow" if shadow else "split"
-        document = client.models.roll_out(name, alias, version, mode=mode, percent=percent)
+        document = client.models.roll_out(name, alias, version, mode=mode, percent=percent, force=force)
     shown = {"alias": f"{name}@{alias}", **{key: document[key] for key in ("stable", "candidate", "mode", "percent")}}
     _print(document, shown, json_output)
 

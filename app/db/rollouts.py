@@ -8,9 +8,10 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from app.db import registry
+from app.db.base import now
 from app.db.registry import VersionRow
 from app.db.tables import AliasRollout, Model
-from app.domain.errors import ConflictError, ModelNotFoundError, ShapeMismatchError
+from app.domain.errors import ConflictError, ModelNotFoundError, PreconditionFailedError, ShapeMismatchError
 from app.domain.names import Reference
 from app.domain.rollouts import RolloutIn, Tally, differences
 
@@ -78,15 +79,35 @@ def end(session: Session, name: str, alias: str) -> None:
     registry.end_rollout(session, find_rollout(session, name, alias).model_id, alias, "ended")
 
 
-def promote(session: Session, name: str, alias: str, version: int, *, stable_digest: str, force: bool) -> VersionRow:
-    """Give the alias to a candidate, and end the rollout with it.
+def promote(
+    session: Session,
+    name: str,
+    alias: str,
+    version: int,
+    *,
+    stable_digest: str,
+    rollout_id: str | None = None,
+    force: bool = False,
+) -> VersionRow:
+    """Give the alias to a candidate, and end what is rolled out.
 
-    Raise PreconditionFailedError when the alias has moved on from the version that the conditions were checked against.
+    Raise PreconditionFailedError when the alias has moved on from the version that the conditions were checked against,
+    or when the rollout whose counts were looked at, if any, is no longer open.
     """
     registry.begin_write(session)
     registry.check_match(registry.resolve(session, Reference(name, alias=alias)), stable_digest)
-    registry.end_rollout(session, registry.get_model(session, name).id, alias, "promoted")
+    if rollout_id is not None and not _end_promoted(session, rollout_id):
+        raise PreconditionFailedError(
+            "The rollout that was checked has ended.", hint="Look at the rollout again, and promote what is there."
+        )
     return registry.set_alias(session, name, alias, version, force=force)
+
+
+def _end_promoted(session: Session, rollout_id: str) -> bool:
+    """End a rollout with its candidate's promotion; tell whether it was still open."""
+    still_open = (AliasRollout.id == rollout_id, AliasRollout.ended_at.is_(None))
+    ending = update(AliasRollout).where(*still_open).values(ended_at=now(), outcome="promoted")
+    return session.execute(ending.returning(AliasRollout.id)).first() is not None
 
 
 def add_tallies(session: Session, tallies: Mapping[str, Mapping[str, Any]]) -> None:

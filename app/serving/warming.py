@@ -19,7 +19,8 @@ def warming(predictor: Predictor, pinned: Sequence[str]) -> Preparation:
     """Return what is done with a new state of the registry before requests see it.
 
     Where a name or an alias moves on from a version that is in memory, the next one is loaded first: nobody who asks by
-    that name waits. What is pinned is loaded and kept. A version that cannot be loaded is told in the log.
+    that name waits. So is a candidate that is rolled out where a loaded version answers. What is pinned is loaded and
+    kept. A version that cannot be loaded is told in the log.
     """
     references = [parse_reference(text) for text in pinned]
 
@@ -27,6 +28,10 @@ def warming(predictor: Predictor, pinned: Sequence[str]) -> Preparation:
         for before, after in _moved(old, new):
             if _quietly(predictor.is_loaded, before):
                 _quietly(predictor.load, after)
+        for (name, alias), rollout in new.rollouts.items():
+            stable, candidate = _found(new, Reference(name, alias=alias)), new.by_id.get(rollout.version_id)
+            if candidate is not None and stable is not None and _quietly(predictor.is_loaded, stable):
+                _quietly(predictor.load, candidate)
         if references:
             _quietly(predictor.pin, [row for reference in references if (row := _found(new, reference)) is not None])
 

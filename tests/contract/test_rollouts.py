@@ -108,7 +108,7 @@ def test_a_candidate_is_not_deleted(sessions: Sessions, name: str) -> None:
 
 
 def test_of_two_promotions_at_once_one_wins(sessions: Sessions, name: str) -> None:
-    put(sessions, name)
+    rollout_id = put(sessions, name)
     stable, ended = digest(sessions, "digits-cnn@champion"), list[str]()
     start = threading.Barrier(2)
 
@@ -116,7 +116,7 @@ def test_of_two_promotions_at_once_one_wins(sessions: Sessions, name: str) -> No
         start.wait()
         try:
             with sessions.begin() as session:
-                rollouts.promote(session, name, "champion", 2, stable_digest=stable, force=False)
+                rollouts.promote(session, name, "champion", 2, stable_digest=stable, rollout_id=rollout_id)
         except LeanfuseError as refused:
             ended.append(refused.slug)
         else:
@@ -130,6 +130,24 @@ def test_of_two_promotions_at_once_one_wins(sessions: Sessions, name: str) -> No
     assert sorted(ended) == ["precondition-failed", "promoted"]
     assert outcomes(sessions, name) == ["promoted"]
     assert digest(sessions, "digits-cnn@champion") == digest(sessions, "digits-cnn/2")
+
+
+def test_a_promotion_of_another_version_replaces_the_rollout(sessions: Sessions, name: str) -> None:
+    put(sessions, name)
+    with sessions.begin() as session:
+        rollouts.promote(session, name, "champion", 4, stable_digest=digest(sessions, "digits-cnn/1"), force=True)
+    assert outcomes(sessions, name) == ["replaced"]
+
+
+def test_a_rollout_that_ended_meanwhile_promotes_nothing(sessions: Sessions, name: str) -> None:
+    rollout_id = put(sessions, name)
+    with sessions.begin() as session:
+        rollouts.end(session, name, "champion")
+    stable = digest(sessions, "digits-cnn@champion")
+    with pytest.raises(PreconditionFailedError), sessions.begin() as session:
+        rollouts.promote(session, name, "champion", 2, stable_digest=stable, rollout_id=rollout_id)
+    assert digest(sessions, "digits-cnn@champion") == stable
+    assert outcomes(sessions, name) == ["ended"]
 
 
 def test_counts_of_processes_add_up(sessions: Sessions, name: str) -> None:

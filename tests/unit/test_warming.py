@@ -1,8 +1,10 @@
 """What requests will ask for next is in memory before they can."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from app.db.registry import OpenRollout
 from app.domain.errors import ArtifactCorruptedError
 from app.serving.view import RegistryIndex
 from app.serving.warming import warming
@@ -67,6 +69,22 @@ def test_a_version_that_cannot_be_loaded_keeps_nobody_from_seeing_the_new_state(
     predictor = FakePredictor("cats/1", "dogs/1")
     changed(predictor, state({"cats": [1, 2, 9], "dogs": [1, 2]}, cats={"champion": 9}))
     assert predictor.loaded == {"cats/1", "dogs/1", "dogs/2"}
+
+
+def test_a_candidate_is_loaded_where_a_loaded_version_answers() -> None:
+    predictor = FakePredictor("cats/1")
+    after = state({"cats": [1, 2], "dogs": [1, 2]}, cats={"champion": 1}, dogs={"champion": 1})
+    rollouts = {("cats", "champion"): candidate("cats/2"), ("dogs", "champion"): candidate("dogs/2")}
+    changed(predictor, replace(after, by_id=by_id(after), rollouts=rollouts))
+    assert predictor.loaded == {"cats/1", "cats/2"}
+
+
+def candidate(version_id: str) -> OpenRollout:
+    return OpenRollout("rollout", version_id, "split", 10)
+
+
+def by_id(index: RegistryIndex) -> dict[str, Any]:
+    return {row.id: row for versions in index.models.values() for row in versions.values()}
 
 
 def test_pinned_models_follow_the_registry() -> None:

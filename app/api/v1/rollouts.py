@@ -146,18 +146,20 @@ def promote_alias(
     """Check the conditions against what was measured; move the alias and end the rollout only if all of them hold."""
     wired.shadows.flush()
     with reading(wired.sessions) as session:
-        number, tally = _candidate(wired, name, alias, body.version)
+        number, tally, rollout_id = _candidate(wired, name, alias, body.version)
         stable, candidate = rollouts.check_candidate(session, name, alias, number, force=body.force)
         registry.check_match(stable, digest_in(if_match))
     _check_conditions(body, stable, candidate, tally)
     wired.predictor.load(candidate)
     with wired.sessions.begin() as session:
-        row = rollouts.promote(session, name, alias, number, stable_digest=stable.digest, force=body.force)
+        row = rollouts.promote(
+            session, name, alias, number, stable_digest=stable.digest, rollout_id=rollout_id, force=body.force
+        )
     return moved(wired, row, response)
 
 
-def _candidate(wired: Services, name: str, alias: str, version: int | None) -> tuple[int, Tally]:
-    """Return the number of the version to promote, and what its shadow has counted."""
+def _candidate(wired: Services, name: str, alias: str, version: int | None) -> tuple[int, Tally, str | None]:
+    """Return the number of the version to promote, what its shadow has counted, and the id of its rollout, if any."""
     tally = Tally()
     with reading(wired.sessions) as session:
         try:
@@ -165,12 +167,12 @@ def _candidate(wired: Services, name: str, alias: str, version: int | None) -> t
         except errors.ModelNotFoundError:
             if version is None:
                 raise
-            return version, tally
+            return version, tally, None
         number = registry.versions_by_id(session, [rollout.version_id])[rollout.version_id].version
     if version in (None, number):
         tally.add(rollout.tally)
-        return number, tally
-    return version or number, tally
+        return number, tally, rollout.id
+    return version or number, tally, None
 
 
 def _check_conditions(body: PromoteIn, stable: VersionRow, candidate: VersionRow, tally: Tally) -> None:
