@@ -159,13 +159,14 @@ def check_text(text: str) -> None:
         )
 
 
-def read_loosely(body: bytes) -> Json:
+def read_loosely(body: bytes, *, unsigned: bool = False) -> Json:
     """Return the value of a prediction's JSON, the fast way; NaN is let through, to be refused with its index.
 
-    Keys that occur twice and long integers are left to the strict reader, which says what is wrong with them.
+    Keys that occur twice and long integers are left to the strict reader, which says what is wrong with them. With
+    `unsigned` integers may have all of 64 bits; whoever reads them knows what fits.
     """
     keys = _KEY.findall(body)
-    if len(set(keys)) == len(keys) and not _LONG_INTEGER.search(body):
+    if len(set(keys)) == len(keys) and (unsigned or not _LONG_INTEGER.search(body)):
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:

@@ -129,6 +129,8 @@ def answer_error(request: Request, error: Exception) -> Response:
 
 
 def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, str]]:
+    if isinstance(error, errors.MethodNotAllowedError):
+        return error, {"Allow": ", ".join(allowed_methods(request.app, request.url.path)) or "GET"}
     if isinstance(error, LeanfuseError):
         return error, {"Connection": "close"} if isinstance(error, errors.PayloadTooLargeError) else {}
     if isinstance(error, RequestValidationError):

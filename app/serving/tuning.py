@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from app.serving.runtime import Engine
 
 log = get_logger(__name__)
 Array = NDArray[Any]
+Timer: TypeAlias = Callable[[Engine, Array, Sequence[str]], float]
 BATCHES = (1, 4, 16, 64)
 # A batch is worth while if a row of it costs at most this part of a lone row.
 _PAYS = 0.9
@@ -41,6 +43,7 @@ def tune(
     threads: int,
     row: Array | None = None,
     seconds: float = 0.1,
+    timer: Timer | None = None,
 ) -> Plan:
     """Measure all candidates at several batches and return the plan that takes the fastest for each.
 
@@ -52,10 +55,12 @@ def tune(
             answers most of them, because so many runs as fit the budget go on side by side.
         row: [*shape], to be repeated; default: random numbers.
         seconds: Time spent on each candidate and batch.
+        timer: Tells how many seconds an engine takes for rows; default: the median of real runs.
     """
     samples = {batch: _rows(base, batch, row) for batch in BATCHES}
     steps = [_loaded(candidate, base, samples, outputs) for candidate in candidates if candidate.threads <= threads]
-    measured = [_measured(step, samples, outputs, seconds) for step in steps if step is not None]
+    timer = timer or partial(_seconds, seconds=seconds)
+    measured = [_measured(step, samples, outputs, timer) for step in steps if step is not None]
     if not measured:
         return Plan(Step(1, base, 1))
     chosen = min(_by_runtime(measured), key=lambda found: _slowness(found, measured))
@@ -74,11 +79,10 @@ def tune(
     return plan
 
 
-def _measured(step: Step, samples: dict[int, Array], outputs: Sequence[str], seconds: float) -> list[Step]:
+def _measured(step: Step, samples: dict[int, Array], outputs: Sequence[str], timer: Timer) -> list[Step]:
     """Return a step for each batch, with the time that it takes."""
     return [
-        replace(step, at_least_rows=batch, seconds=_seconds(step.engine, rows, outputs, seconds))
-        for batch, rows in samples.items()
+        replace(step, at_least_rows=batch, seconds=timer(step.engine, rows, outputs)) for batch, rows in samples.items()
     ]
 
 
@@ -130,7 +134,7 @@ def _loaded(candidate: Candidate, base: Engine, samples: dict[int, Array], outpu
     return Step(1, engine, candidate.threads, candidate.name)
 
 
-def _seconds(engine: Engine, rows: Array, outputs: Sequence[str], seconds: float) -> float:
+def _seconds(engine: Engine, rows: Array, outputs: Sequence[str], *, seconds: float) -> float:
     engine.run(rows, outputs)
     durations: list[float] = []
     until = time.perf_counter() + seconds

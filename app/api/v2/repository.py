@@ -64,6 +64,7 @@ async def list_repository(request: Request, wired: Wired) -> Response:
     summary="Load a model into memory",
     openapi_extra=_optional(_PARAMETERS, {}),
     responses=replies_with("It is in memory.") | _FAILURES,
+    response_class=Response,
     response_model=None,
 )
 async def load_into_memory(request: Request, wired: Wired, name: ModelInPath) -> Response:
@@ -80,6 +81,7 @@ async def load_into_memory(request: Request, wired: Wired, name: ModelInPath) ->
     summary="Free the memory of a model",
     openapi_extra=_optional(_PARAMETERS, {"parameters": {"unload_dependents": False}}),
     responses=replies_with("It is out of memory.") | _FAILURES,
+    response_class=Response,
     response_model=None,
 )
 async def unload_from_memory(request: Request, wired: Wired, name: ModelInPath) -> Response:

@@ -66,7 +66,7 @@ def read_request(body: bytes, json_length: int | None) -> InferRequest:
     head = body if json_length is None else body[:json_length]
     content = _flat_numbers(head)
     if content is None:
-        content = _object(read_loosely(head), "The body")
+        content = _object(read_loosely(head, unsigned=True), "The body")
     parameters = _parameters(content, "The request")
     binary_outputs = _flag(parameters, "binary_data_output", "The request") or False
     return InferRequest(
