@@ -159,16 +159,20 @@ def check_text(text: str) -> None:
         )
 
 
-def read_loosely(body: bytes, *, unsigned: bool = False) -> Json:
+def read_loosely(body: bytes) -> Json:
     """Return the value of a prediction's JSON, the fast way; NaN is let through, to be refused with its index.
 
-    Keys that occur twice and long integers are left to the strict reader, which says what is wrong with them. With
-    `unsigned` integers may have all of 64 bits; whoever reads them knows what fits.
+    Keys that occur twice and long integers are left to the strict reader, which says what is wrong with them.
     """
     keys = _KEY.findall(body)
-    if len(set(keys)) == len(keys) and (unsigned or not _LONG_INTEGER.search(body)):
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            pass
+    if len(set(keys)) == len(keys) and not _LONG_INTEGER.search(body):
+        return read_tensors(body)
     return check_json(body, only_finite=False)
+
+
+def read_tensors(body: bytes) -> Json:
+    """Return the value of JSON whose objects repeat keys and whose integers may have all of 64 bits, the fast way."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return check_json(body, only_finite=False)

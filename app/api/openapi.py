@@ -106,7 +106,7 @@ def _name_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Move the schema of a body to the components, so that generated clients call it by its name alone."""
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     name = content.get("schema", {}).get("title")
-    if name:
+    if name and schemas.get(name, content["schema"]) == content["schema"]:
         schemas[name] = content["schema"]
         content["schema"] = {"$ref": f"#/components/schemas/{name}"}
 

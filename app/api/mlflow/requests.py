@@ -86,7 +86,7 @@ class ModelAlias(ModelName):
     alias: Text
 
 
-class VersionName(ModelName):
+class NumberedVersion(ModelName):
     """Name a version, whose number is sent as text."""
 
     version: VersionText
@@ -102,32 +102,32 @@ class VersionName(ModelName):
         return Reference(self.name, self.number)
 
 
-class NewAlias(VersionName):
+class NewAlias(NumberedVersion):
     """Point an alias at a version."""
 
     alias: Text
 
 
-class VersionDescription(VersionName):
+class VersionDescription(NumberedVersion):
     """Describe a version."""
 
     description: Note = ""
 
 
-class VersionTagIn(VersionName):
+class VersionTagIn(NumberedVersion):
     """Set a tag of a version."""
 
     key: TagKey
     value: TagValue = ""
 
 
-class VersionTagKey(VersionName):
+class VersionTagKey(NumberedVersion):
     """Remove a tag of a version."""
 
     key: TagKey
 
 
-class VersionStage(VersionName):
+class VersionStage(NumberedVersion):
     """Move a version to a stage."""
 
     stage: Text

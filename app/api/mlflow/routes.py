@@ -111,12 +111,12 @@ OPERATIONS = (
         {"name": "digits", "source": "models:/digits-cnn/1"},
         needs_base_url=True,
     ),
-    Operation("GET", "model-versions/get", sent.VersionName, versions.get, "Look at a model version"),
+    Operation("GET", "model-versions/get", sent.NumberedVersion, versions.get, "Look at a model version"),
     Operation("GET", "model-versions/search", sent.VersionSearch, versions.search, "Search model versions"),
     Operation(
         "GET",
         "model-versions/get-download-uri",
-        sent.VersionName,
+        sent.NumberedVersion,
         versions.get_download_uri,
         "Where a version's files lie",
         needs_base_url=True,
@@ -140,7 +140,9 @@ OPERATIONS = (
         "Untag a version",
         {**_VERSION, "key": "team"},
     ),
-    Operation("DELETE", "model-versions/delete", sent.VersionName, versions.delete, "Delete a model version", _VERSION),
+    Operation(
+        "DELETE", "model-versions/delete", sent.NumberedVersion, versions.delete, "Delete a model version", _VERSION
+    ),
     Operation(
         "POST",
         "model-versions/transition-stage",
@@ -157,6 +159,9 @@ def routers() -> tuple[APIRouter, APIRouter]:
     return _router("/api", shown=True), _router("/ajax-api", shown=False)
 
 
+_REFUSED: dict[str, Any] = {"description": 'As MLflow refuses: `{"error_code", "message"}`.'}
+
+
 def _router(start: str, *, shown: bool) -> APIRouter:
     router = APIRouter(tags=["mlflow"], include_in_schema=shown)
     for operation in OPERATIONS:
@@ -166,7 +171,13 @@ def _router(start: str, *, shown: bool) -> APIRouter:
     listed = Operation("GET", "", sent.ArtifactPath, artifacts.list_artifacts, "List the files of a version")
     add = partial(router.add_api_route, methods=["GET"])
     add(files, _endpoint(listed), **_described(listed), name="mlflow_list_artifacts", openapi_extra=_sent(listed))
-    add(f"{files}/{{path:path}}", _download, summary="Download a file of a version", name="mlflow_download_artifact")
+    add(
+        f"{files}/{{path:path}}",
+        _download,
+        summary="Download a file of a version",
+        name="mlflow_download_artifact",
+        responses={404: _REFUSED, 503: _REFUSED},
+    )
     add(f"{start}/3.0/mlflow/server-info", _server_info, summary="What this registry can do", name="mlflow_server_info")
     hidden = partial(router.add_api_route, include_in_schema=False)
     hidden(f"{files}/{{path:path}}", _refuse_change, methods=["PUT", "POST", "PATCH", "DELETE"])
@@ -234,12 +245,11 @@ def _id_of(operation: Operation) -> str:
 
 def _described(operation: Operation) -> dict[str, Any]:
     answered = {"description": "As MLflow answers.", "content": {"application/json": {"schema": {"type": "object"}}}}
-    refused = {"description": 'As MLflow refuses: `{"error_code", "message"}`.'}
     return {
         "summary": operation.summary,
         "description": operation.handler.__doc__,
         "response_model": None,
-        "responses": {200: answered, 400: refused, 404: refused, 409: refused, 503: refused},
+        "responses": {200: answered, 400: _REFUSED, 404: _REFUSED, 409: _REFUSED, 503: _REFUSED},
     }
 
 

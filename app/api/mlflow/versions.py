@@ -33,7 +33,7 @@ def create(wired: Services, sent: requests.NewVersionIn, base_url: str) -> Reply
     return _version(wired, made.name, made.version)
 
 
-def get(wired: Services, sent: requests.VersionName) -> Reply:
+def get(wired: Services, sent: requests.NumberedVersion) -> Reply:
     """Return a version."""
     return _version(wired, sent.name, sent.number)
 
@@ -48,7 +48,7 @@ def search(wired: Services, sent: requests.VersionSearch) -> Reply:
     return without_empty({"model_versions": versions, "next_page_token": tokens.next(found.next)})
 
 
-def get_download_uri(wired: Services, sent: requests.VersionName, base_url: str) -> Reply:
+def get_download_uri(wired: Services, sent: requests.NumberedVersion, base_url: str) -> Reply:
     """Return the address below which the files of a version lie."""
     with reading(wired.sessions) as session:
         entry = mlflow.get_version(session, sent.name, sent.number)
@@ -62,7 +62,7 @@ def update(wired: Services, sent: requests.VersionDescription) -> Reply:
     return _version(wired, sent.name, sent.number)
 
 
-def delete(wired: Services, sent: requests.VersionName) -> Reply:
+def delete(wired: Services, sent: requests.NumberedVersion) -> Reply:
     """Take a version out of service with its aliases, unless an ensemble or a job needs it."""
     with wired.sessions.begin() as session:
         labels.delete_version(session, sent.name, sent.number)

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import simdjson
 
-from app.api.bodies import read_loosely
+from app.api.bodies import read_tensors
 from app.api.v2 import binary
 from app.api.v2.datatypes import TEXTS, Array, datatype_of
 from app.domain.errors import InvalidInputValueError, InvalidRequestError, NotSupportedError
@@ -66,7 +66,7 @@ def read_request(body: bytes, json_length: int | None) -> InferRequest:
     head = body if json_length is None else body[:json_length]
     content = _flat_numbers(head)
     if content is None:
-        content = _object(read_loosely(head, unsigned=True), "The body")
+        content = _object(read_tensors(head), "The body")
     parameters = _parameters(content, "The request")
     binary_outputs = _flag(parameters, "binary_data_output", "The request") or False
     return InferRequest(
