@@ -29,6 +29,7 @@ from app.serving.view import Route
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 _MOST_ROWS = 1000
+_DEFAULT_LIMIT = 100
 _PAGING = frozenset({"page_size", "page_token"})
 _PLACES = frozenset({"offset", "limit"})
 
@@ -120,7 +121,7 @@ def asked(
     dataset: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Predict rows of this data set.")] = None,
     row_set: Annotated[RowSet, Query(alias="set", description="Which of its sets.")] = "report",
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
-    limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 100,
+    limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = _DEFAULT_LIMIT,
     x: Annotated[
         list[str] | None,
         Query(max_length=100, description="One row: numbers split by commas, or text for a model of text. Repeatable."),
@@ -141,8 +142,9 @@ def asked(
     if version is not None and alias is not None:
         raise errors.InvalidRequestError("Both `version` and `alias` are there.", hint="Send one of them.")
     page, pinned = _page(request, wired, page_size, page_token), None
-    if _PAGING & request.query_params.keys():
-        _check_paging(request)
+    # Generated clients send the defaults too: they ask for nothing.
+    if page_size or page_token:
+        _check_paging(request, has_place=(offset, limit) != (0, _DEFAULT_LIMIT))
         limit = page.request.size
     if page.request.after is not None:
         pinned, offset = (int(number) for number in page.request.after.split(":"))
@@ -155,11 +157,11 @@ def _page(request: Request, wired: Services, page_size: int, page_token: str) ->
     return Paging(wired.page_key, scope_of(request.url.path, filters), page_size, page_token)
 
 
-def _check_paging(request: Request) -> None:
+def _check_paging(request: Request, *, has_place: bool) -> None:
     """Refuse pages of inputs in the query, and pages that begin elsewhere than their token says."""
     if "dataset" not in request.query_params:
         raise errors.InvalidRequestError("Only rows of a data set come in pages.", hint="Send `dataset`, or no page.")
-    if _PLACES & request.query_params.keys():
+    if has_place:
         raise errors.InvalidRequestError(
             "`page_size` and `page_token` say which rows, and so do `offset` and `limit`.", hint="Send one of the two."
         )
