@@ -99,7 +99,7 @@ def open_vino(graph: onnx.ModelProto, threads: int) -> Run:
     import openvino
 
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(core.read_model(graph.SerializeToString()), "CPU", settings).create_infer_request()
 
     def run(rows: Floats) -> Floats:

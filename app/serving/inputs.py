@@ -1,7 +1,6 @@
 """Turn what a client sent into the array that a model takes; say exactly what is wrong with it."""
 
 import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -194,7 +193,7 @@ def _text(item: object, index: int) -> str:
         return item
     try:
         return base64.b64decode(_encoded(item), validate=True).decode("utf-8")
-    except (KeyError, TypeError, binascii.Error, UnicodeDecodeError):
+    except (KeyError, TypeError, ValueError):
         raise errors.InvalidInputValueError(
             f"[{index}] is neither text nor base64 of UTF-8.", hint='Send strings, or {"b64": "..."}.'
         ) from None

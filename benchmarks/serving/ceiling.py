@@ -19,7 +19,7 @@ def rows_per_second(graph: Path, *, seconds: float) -> float | None:
     except ImportError:
         return None
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": THREADS, "PERFORMANCE_HINT": "LATENCY"}
+    settings = {"INFERENCE_NUM_THREADS": THREADS, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(graph, "CPU", settings).create_infer_request()
     rows = np.random.default_rng(0).random((BATCH, *SMALL), dtype=np.float32)
     for _ in range(3):

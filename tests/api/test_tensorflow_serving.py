@@ -218,7 +218,9 @@ def test_text_may_be_a_value_a_list_of_one_or_base64(value: Any) -> None:
     assert bytes(row) == "owl é".encode().ljust(8, b"\0")
 
 
-@pytest.mark.parametrize("value", [{"b64": "%%%"}, {"b64": "/w=="}, {"b64": 7}, {"base64": "b3ds"}, {}])
+@pytest.mark.parametrize(
+    "value", [{"b64": "%%%"}, {"b64": "\x80"}, {"b64": "/w=="}, {"b64": 7}, {"base64": "b3ds"}, {}]
+)
 def test_base64_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInputError):
         examples_to_rows([{"x": value}], {}, TEXT)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
@@ -68,12 +69,19 @@ def test_after_killed_hosts_another_resumes_from_the_newest_checkpoint(service: 
     assert weights_of(service.sessions, job_id) == weights_of(service.sessions, undisturbed)
 
 
+def has_stopped(pid: int) -> bool:
+    """Tell whether every thread of a process has stopped: a signal that was sent need not have arrived."""
+    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 def put_to_sleep(service: Service, *pids: int) -> None:
     """Stop the processes at a moment when none of them holds the database's one write lock."""
     engine = create_engine(service.settings.database_url, connect_args={"timeout": 0.2})
     while True:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+            until(lambda pid=pid: has_stopped(pid))
         try:
             with engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
