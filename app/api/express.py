@@ -1,7 +1,7 @@
-"""Answer predictions before the framework routes them.
+"""Answer predictions before the framework sees them.
 
-Routing among all paths and collecting dependencies takes longer than a small model does. What stands here is answered
-by the same functions that the documented routes call; every other request goes on to them.
+Its layers, routing among all paths and collecting dependencies take longer than a small model does. What stands here is
+answered by the same functions that the documented routes call; every other request goes on to them.
 """
 
 import asyncio
@@ -35,11 +35,12 @@ class Lane:
 
 
 class Express:
-    """Answer the lanes' requests, pass all others on."""
+    """Answer the lanes' requests through their own gate, pass all others on."""
 
-    def __init__(self, app: ASGIApp, *, lanes: Sequence[Lane]) -> None:
+    def __init__(self, app: ASGIApp, *, lanes: Sequence[Lane], gate: Callable[[ASGIApp], ASGIApp]) -> None:
         self._app = app
         self._lanes = tuple(lanes)
+        self._answer = gate(_answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -47,18 +48,19 @@ class Express:
             path = scope["path"]
             for lane in self._lanes:
                 if found := lane.pattern.fullmatch(path):
-                    scope["route"] = lane
-                    await _answer(lane, found, scope, receive, send)
+                    scope["route"], scope["lane_match"] = lane, found
+                    await self._answer(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
 
-async def _answer(lane: Lane, found: "re.Match[str]", scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    lane: Lane = scope["route"]
     request_id.set(scope["state"]["request_id"])
     body = await _read(receive)
     wired: Services = scope["app"].state.services
     try:
-        work = lane.handle(wired, found, body, Headers(scope=scope))
+        work = lane.handle(wired, scope["lane_match"], body, Headers(scope=scope))
         response = await _unless_left(work, receive)  # type: ignore[arg-type]  # handlers are coroutine functions
     except LeanfuseError as error:
         response = answer_error(Request(scope, receive), error)

@@ -118,6 +118,7 @@ def _serve(listener: socket.socket, *, workers: int, access_log: bool) -> None:
     config = uvicorn.Config(
         "app.main:create_app",
         factory=True,
+        http="app.cli.protocol:JoiningProtocol",
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,

@@ -83,7 +83,7 @@ def serve(messages: list[dict[str, Any]], work: Any) -> list[Any]:
         "state": {"request_id": "r"},
         "app": SimpleNamespace(state=SimpleNamespace(services=None)),
     }
-    app = Express(lambda *_: None, lanes=[Lane(re.compile("/go"), "/go", handle)])  # type: ignore[arg-type,return-value]
+    app = Express(lambda *_: None, lanes=[Lane(re.compile("/go"), "/go", handle)], gate=lambda answer: answer)  # type: ignore[arg-type,return-value]
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
     return sent
 
