@@ -27,6 +27,9 @@ def configure_logging(log_format: LogFormat = "auto", *, level: str = "info") ->
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    # A line for every request costs more than a small prediction; metrics count them all. Nobody hearing it is what
+    # uvicorn asks for.
+    logging.getLogger("uvicorn.access").propagate = level.upper() == "DEBUG"
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plugin
     structlog.configure(
         processors=[

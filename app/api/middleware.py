@@ -1,7 +1,7 @@
 """What happens to every request before routing: an id, the host check, the size limit, headers and metrics."""
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -160,7 +160,7 @@ def _as_problem(unexpected: Exception) -> LeanfuseError:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
 
 
 def _without_port(host: str) -> str:

@@ -56,3 +56,9 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
     configure_logging("json", level="warning")
     get_logger("app.here").info("quiet")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("level", "heard"), [("info", False), ("debug", True)])
+def test_requests_are_logged_one_by_one_only_where_everything_is(level: str, heard: bool) -> None:
+    configure_logging("json", level=level)
+    assert logging.getLogger("uvicorn.access").hasHandlers() is heard
