@@ -27,8 +27,8 @@ def configure_logging(log_format: LogFormat = "auto", *, level: str = "info") ->
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # A line for every request costs more than a small prediction; metrics count them all. Nobody hearing it is what
-    # uvicorn asks for.
+    # A line for every request costs more than a small prediction, and metrics count them all. Without a handler that
+    # would hear it, uvicorn does not even make one.
     logging.getLogger("uvicorn.access").propagate = level.upper() == "DEBUG"
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plugin
     structlog.configure(

@@ -7,6 +7,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 Bytes = bytes | bytearray | memoryview
+# Beyond that a write goes out by itself, so that a stream is still held up by a slow reader.
+_MOST_KEPT_BYTES = 64 * 1024
 
 
 class JoiningTransport(asyncio.Transport):
@@ -16,12 +18,16 @@ class JoiningTransport(asyncio.Transport):
         self._transport = transport
         self._loop = loop
         self._parts: list[Bytes] = []
+        self._kept_bytes = 0
 
     def write(self, data: Bytes) -> None:
-        """Keep the bytes until the end of this turn."""
+        """Keep the bytes until the end of this turn, unless they are many."""
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
+        self._kept_bytes += len(data)
+        if self._kept_bytes > _MOST_KEPT_BYTES:
+            self._flush()
 
     def writelines(self, list_of_data: Iterable[Bytes]) -> None:
         """Keep all the bytes until the end of this turn."""
@@ -60,7 +66,7 @@ class JoiningTransport(asyncio.Transport):
         self._transport.set_protocol(protocol)
 
     def _flush(self) -> None:
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._kept_bytes = self._parts, [], 0
         if parts and not self._transport.is_closing():
             self._transport.writelines(parts)
 

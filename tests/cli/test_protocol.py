@@ -66,6 +66,14 @@ def test_lines_and_writes_keep_their_order(lines: list[bytes], written: list[byt
     assert b"".join(after_a_turn(use).writes) == b"".join([*lines, *written])
 
 
+def test_a_stream_is_not_kept_beyond_64_kib() -> None:
+    def use(transport: JoiningTransport) -> None:
+        for _ in range(5):
+            transport.write(bytes(40_000))
+
+    assert [len(written) for written in after_a_turn(use).writes] == [80_000, 80_000, 40_000]
+
+
 @pytest.mark.parametrize("turns", [0, 2])
 def test_closing_writes_what_is_kept_first(turns: int) -> None:
     def use(transport: JoiningTransport) -> None:
