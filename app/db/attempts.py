@@ -6,9 +6,10 @@ A worker that is fenced must kill its trainer, remove its staging files and leav
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Select, bindparam, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db import endings, registering, registry, results
@@ -168,6 +169,11 @@ def cancelled(session: Session, lease: Lease, *, end: AttemptEnd) -> State | Non
 
 
 def _next_job(session: Session, queues: Sequence[str], protocol: int) -> Job | None:
+    return session.scalars(_ready(tuple(queues), protocol)).one_or_none()
+
+
+@cache  # building this statement takes longer than running it
+def _ready(queues: tuple[str, ...], protocol: int) -> Select[Job]:
     twin = aliased(Job)
     ready = select(Job).where(
         Job.state == "queued",
@@ -179,7 +185,7 @@ def _next_job(session: Session, queues: Sequence[str], protocol: int) -> Job | N
         or_(~Job.reuse, ~exists().where(twin.recipe_digest == Job.recipe_digest, twin.state == "running")),
     )
     ready = ready.order_by(Job.priority.desc(), Job.not_before, Job.id).limit(1)
-    return session.scalars(ready.with_for_update(skip_locked=True, of=Job)).one_or_none()
+    return ready.with_for_update(skip_locked=True, of=Job)
 
 
 def _left_to_twin(session: Session, job: Job) -> bool:
@@ -244,13 +250,18 @@ def _taking(job: Job, worker_id: str, step: int, timing: Timing) -> Any:  # noqa
 
 
 def _results_needed(session: Session, job_id: str) -> tuple[Dependency, ...]:
-    columns = (JobDependency.role, JobDependency.position, Job.name, Job.state, Job.error)
-    chosen = select_with_version(*columns).where(JobDependency.job_id == job_id)
-    found = session.execute(chosen.order_by(JobDependency.role, JobDependency.position))
+    found = session.execute(_needed(), {"waiting_id": job_id})
     return tuple(
         Dependency(role, position, name, state, error, version_id or "")
         for role, position, name, state, error, version_id in found
     )
+
+
+@cache
+def _needed() -> Select[Any]:
+    columns = (JobDependency.role, JobDependency.position, Job.name, Job.state, Job.error)
+    chosen = select_with_version(*columns).where(JobDependency.job_id == bindparam("waiting_id"))
+    return chosen.order_by(JobDependency.role, JobDependency.position)
 
 
 def _saved_states(session: Session, job_id: str) -> tuple[SavedState, ...]:
