@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from app.logging import get_logger
 from app.serving.plans import Plan, Step
@@ -75,7 +76,7 @@ class PlanMaker:
 
     def _digest(self, graph: bytes, candidates: Sequence[Candidate]) -> str:
         """Name what a measurement holds for: this graph, these ways to run it, on this kind of processor."""
-        known: list[Any] = [_processor(), self._threads, *(_version(name) for name in ("onnxruntime", "openvino"))]
+        known: list[Any] = [_processor(), self._threads, onnxruntime.__version__, _version("openvino")]
         told = json.dumps([*known, *(candidate.name for candidate in candidates)])
         return hashlib.sha256(graph + told.encode()).hexdigest()
 

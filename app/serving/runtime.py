@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -40,7 +40,7 @@ class Engine(Protocol):
 
 
 class OnnxEngine:
-    """Run a graph by ONNX Runtime on the CPU."""
+    """Run a graph by ONNX Runtime."""
 
     def __init__(self, session: onnxruntime.InferenceSession, graph_bytes: int) -> None:
         self._session = session
@@ -57,18 +57,15 @@ class OnnxEngine:
         return answers
 
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+Provider: TypeAlias = tuple[str, dict[str, str]]
+CPU: Provider = ("CPUExecutionProvider", {})
 
 
-def has_cuda() -> bool:
-    """Tell whether this build of ONNX Runtime can run graphs on a GPU."""
-    return CUDA in onnxruntime.get_available_providers()
-
-
-def load_engine(graph: Path | bytes, *, threads: int = 1, provider: str = CPU) -> Engine:
+def load_engine(graph: Path | bytes, *, threads: int = 1, provider: Provider = CPU) -> Engine:
     """Return an engine for a plain or packed graph (a path or its bytes) that uses at most `threads` CPU threads.
 
-    The threads never spin while they wait: a service with many loaded models would burn its cores.
+    The threads never spin while they wait: a service with many loaded models would burn its cores. Raise RuntimeError
+    where the provider cannot be used.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -77,9 +74,11 @@ def load_engine(graph: Path | bytes, *, threads: int = 1, provider: str = CPU) -
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source, graph_bytes = _source(graph)
-    # What a GPU has no kernel for runs on the CPU.
     providers = [provider] if provider == CPU else [provider, CPU]
     session = onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=_HARMFUL)
+    if provider[0] not in session.get_providers():
+        # ONNX Runtime itself only warns, and goes on with the next provider.
+        raise RuntimeError(f"{provider[0]} cannot be used here: a device, its driver or its libraries are missing.")
     return OnnxEngine(session, graph_bytes)
 
 

@@ -5,9 +5,9 @@ from typing import Literal
 
 import onnx
 
-from app.serving import openvino_engine
+from app.serving import cuda_engine, openvino_engine
 from app.serving.merging import variants
-from app.serving.runtime import CUDA, Engine, has_cuda, load_engine
+from app.serving.runtime import Engine, load_engine
 from app.serving.sharing import asked_only
 from app.serving.tuning import Candidate
 
@@ -33,8 +33,8 @@ def ways_to_run(graph: bytes, base: Engine, *, engine: EngineChoice, threads: in
     for variant, model in variants(onnx.load_model_from_string(graph)):
         content = asked_only(model, outputs).SerializeToString()
         suffix = "" if variant == "plain" else f".{variant}"
-        if engine != "openvino" and has_cuda():
-            found.append(Candidate(f"cuda{suffix}/1", 1, partial(load_engine, content, provider=CUDA)))
+        if engine != "openvino" and cuda_engine.is_installed():
+            found.append(Candidate(f"cuda{suffix}/1", 1, partial(cuda_engine.load_cuda_engine, content, outputs)))
         for count in sorted({1, threads}):
             if engine != "openvino":
                 load = partial(load_engine, content, threads=count)
