@@ -24,6 +24,8 @@ _PAYS = 0.9
 # What is nearly as cheap a row as the cheapest is preferred where it keeps callers waiting less.
 _NEARLY = 1.15
 _TOLERANCE = 1e-4
+# A further thread for a lone row must save this much: while it runs, the event loop waits for a core.
+_SECONDS_OF_A_FURTHER_THREAD = 0.0005
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ def tune(
         base: Answers every output; what it answers is the reference that candidates must match.
         candidates: Ways to run the same graph.
         outputs: What is mostly asked for.
-        threads: The budget of this process. One row goes where it is answered soonest, more rows where a thread
-            answers most of them, because so many runs as fit the budget go on side by side.
+        threads: The budget of this process. One row goes where it is answered soonest, unless further threads save
+            little; more rows where a thread answers most of them, because so many runs as fit the budget go on side by
+            side.
         row: [*shape], to be repeated; default: random numbers.
         seconds: Time spent on each candidate and batch.
         timer: Tells how many seconds an engine takes for rows; default: the median of real runs.
@@ -108,8 +111,10 @@ def _slowness(chosen: Sequence[Step], measured: Sequence[Sequence[Step]]) -> flo
 
 
 def _cost(step: Step) -> float:
-    """Return what is to be small: the time of a lone row, and of more rows the time of all threads that they take."""
-    return step.seconds * (1 if step.at_least_rows == 1 else step.threads)
+    """Return what is to be small: how long a lone row keeps caller and loop; of more rows, all threads' time."""
+    if step.at_least_rows == 1:
+        return step.seconds + (step.threads - 1) * _SECONDS_OF_A_FURTHER_THREAD
+    return step.seconds * step.threads
 
 
 def _rows(base: Engine, batch: int, row: Array | None) -> Array:

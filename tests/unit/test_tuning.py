@@ -55,6 +55,15 @@ def test_each_batch_goes_to_what_is_fastest_for_it() -> None:
     assert plan.most_rows == 64
 
 
+@pytest.mark.parametrize(("one_thread_seconds", "two_threads_seconds", "chosen"), [(5e-4, 3e-4, 1), (1e-2, 6e-3, 2)])
+def test_a_lone_row_is_split_among_threads_only_where_that_saves_much(
+    one_thread_seconds: float, two_threads_seconds: float, chosen: int
+) -> None:
+    split = candidate("onnxruntime/2", Slow(0.0, two_threads_seconds), threads=2)
+    plan = tuned(Slow(0.0, one_thread_seconds), split, threads=2)
+    assert plan.step_for(1, ["probabilities"]).threads == chosen
+
+
 def test_one_runtime_answers_all_batches() -> None:
     plan = tuned(Slow(0.0, 0.004), candidate("openvino/1", Slow(0.008, 0.0001)))
     assert {step.name for step in plan.steps} == {"openvino/1"}
