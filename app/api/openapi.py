@@ -12,6 +12,7 @@ from app.api.problems import Problem
 from app.api.tensorflow import ColumnPredictions, Examples, PredictColumns, PredictRows, RowPredictions
 from app.domain.rollouts import PromoteIn, RolloutIn
 from app.domain.specs import posted_spec_adapter
+from app.serving.npy import NPY
 
 DESCRIPTION = """
 **Lean models, fused.** POST a job that makes a model smaller and faster, or fuses several into a more accurate one;
@@ -41,6 +42,7 @@ TAGS = [
     {"name": "operations", "description": "Health, version, metrics, the meaning of problems."},
 ]
 _PREDICT_MODELS = (PredictRows, PredictColumns, RowPredictions, ColumnPredictions)
+_ARRAYS = f"\n\nA body of `{NPY}` is an array as `numpy.save` writes it; `Accept: {NPY}` answers with one."
 _BODIES: Mapping[str, TypeAdapter[Any]] = {
     "JobSpec": posted_spec_adapter,
     **{model.__name__: TypeAdapter(model) for model in (Problem, Examples, RolloutIn, PromoteIn, *_PREDICT_MODELS)},
@@ -152,3 +154,5 @@ def _describe_prediction(operation: dict[str, Any]) -> None:
         "description": "One prediction per row.",
         "content": {"application/json": {"schema": answered}},
     }
+    # In words only: a second type of body breaks what openapi-python-client generates.
+    operation["description"] += _ARRAYS

@@ -24,6 +24,13 @@ class IdempotencyInProgressError(ConflictError):
     title = "The first request with this key is still running"
 
 
+class InvalidImageError(InvalidInputError):
+    """A picture to predict is none, or of another size than the model takes."""
+
+    slug = "invalid-image"
+    title = "The picture does not fit"
+
+
 class RangeNotSatisfiableError(LeanfuseError):
     """Several ranges of a file were asked for, or one beyond its end."""
 

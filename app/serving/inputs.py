@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.domain import errors
 from app.domain.models import InputSignature
+from app.serving.pictures import pictures_to_rows, takes_pictures
 
 TENSOR = "x"
 MOST_ROWS = 10_000
@@ -55,6 +56,15 @@ def texts_to_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
     return _cast(rows, signature)
 
 
+def array_to_rows(array: Rows, signature: InputSignature) -> Rows:
+    """Return rows from an array [batch, *row shape] of numbers, in the signature's dtype."""
+    if array.shape[:1] == (0,):
+        raise _empty()
+    if len(array.shape[:1]) and len(array) > MOST_ROWS:
+        raise _too_many(len(array))
+    return _cast(_check_shape(array, signature), signature)
+
+
 def _named(item: object, where: str) -> object:
     if isinstance(item, Mapping) and set(item) in ({TENSOR}, {"b64"}):
         return item.get(TENSOR, item)
@@ -68,15 +78,24 @@ def _to_rows(values: object, signature: InputSignature) -> Rows:
             f"The input is no list of rows; tensor `{TENSOR}` takes {_shown(signature)}.", hint="Send a list of rows."
         )
     if not values:
-        raise errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
+        raise _empty()
     if len(values) > MOST_ROWS:
-        raise errors.BatchTooLargeError(
-            f"{len(values):,} rows are more than {MOST_ROWS:,}, the limit of one prediction.",
-            hint="Send several batches.",
-        )
+        raise _too_many(len(values))
     if _takes_text(signature) and isinstance(values[0], str | dict):
         return _text_rows([_text(item, index) for index, item in enumerate(values)], signature)
-    return _cast(_check_shape(_array(values), signature), signature)
+    if takes_pictures(signature) and isinstance(values[0], dict):
+        return pictures_to_rows(values, signature)
+    return array_to_rows(_array(values), signature)
+
+
+def _empty() -> errors.EmptyInputError:
+    return errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
+
+
+def _too_many(rows: int) -> errors.BatchTooLargeError:
+    return errors.BatchTooLargeError(
+        f"{rows:,} rows are more than {MOST_ROWS:,}, the limit of one prediction.", hint="Send several batches."
+    )
 
 
 def _array(values: list[Any]) -> Rows:

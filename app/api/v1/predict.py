@@ -15,16 +15,17 @@ from app.api.problems import documented
 from app.api.v1.answers import Answers, Wanted, ask_along, class_sets, member_weights, reply
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, route_version
 from app.db.registry import VersionRow
-from app.domain import errors
+from app.domain import errors, request_errors, upload_errors
 from app.domain.errors import FieldError
 from app.domain.explain import suggest
 from app.domain.names import NAME_PATTERN, Reference
 from app.serving.decoding import read_plain_rows
 from app.serving.inputs import inputs_to_rows, instances_to_rows
+from app.serving.npy import NPY, NPY_TYPES, npy_to_rows, to_npy, wants_npy
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 # What TensorFlow Serving's own examples send: `curl -d` says it is a form, other clients say nothing.
-_MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "")
+_MEDIA_TYPES = ("application/json", *NPY_TYPES, "application/x-www-form-urlencoded", "text/plain", "")
 _FIELDS = frozenset({"instances", "inputs", "signature_name", "members", "weights", "uncertainty", "sets"})
 _FIELD_OF_ANSWERS = {"instances": "predictions", "inputs": "outputs"}
 _FLAGS = ("members", "weights", "uncertainty", "sets")
@@ -56,6 +57,10 @@ _DOCUMENTED: dict[str, Any] = {
         errors.RaggedInputError,
         errors.EmptyInputError,
         errors.InvalidInputValueError,
+        errors.UnreadableFileError,
+        upload_errors.PickleNotAllowedError,
+        upload_errors.DeclaredSizeMismatchError,
+        request_errors.InvalidImageError,
         errors.UnknownFieldError,
         errors.ArtifactCorruptedError,
         errors.OverloadedError,
@@ -124,24 +129,30 @@ EXPRESS = Lane(
 
 
 async def _predict(wired: Services, reference: Reference, kind: str | None, body: bytes, headers: Headers) -> Response:
-    _check_media_type(headers)
+    media_type = _media_type(headers)
     route = await route_version(wired, reference, headers, kind=kind)
     version = route.version
     signature = version.manifest.input
+    if media_type in NPY_TYPES:
+        answers = await ask_along(wired, route, npy_to_rows(body, signature), Wanted())
+        return _reply(version, "predictions", answers, {}, headers)
     plain = read_plain_rows(body, signature)
     if plain is not None:
         answers = await ask_along(wired, route, plain.rows, Wanted())
-        return _reply(version, _FIELD_OF_ANSWERS[plain.field], answers, {})
+        return _reply(version, _FIELD_OF_ANSWERS[plain.field], answers, {}, headers)
     content = _check_fields(read_loosely(body))
     field = "instances" if "instances" in content else "inputs"
     read = instances_to_rows if field == "instances" else inputs_to_rows
     rows = read(content[field], signature)
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
     answers = await ask_along(wired, route, rows, wanted)
-    return _reply(version, _FIELD_OF_ANSWERS[field], answers, content)
+    return _reply(version, _FIELD_OF_ANSWERS[field], answers, content, headers)
 
 
-def _reply(version: VersionRow, field: str, answers: Answers, content: Mapping[str, Any]) -> Response:
+def _reply(version: VersionRow, field: str, answers: Answers, content: Mapping[str, Any], headers: Headers) -> Response:
+    if wants_npy(headers.get("accept", "")):
+        served = {"Leanfuse-Version": f"{version.name}/{version.version}", "Leanfuse-Digest": version.digest}
+        return Response(to_npy(answers.fused), headers=served, media_type=NPY)
     answered: dict[str, Any] = {field: answers.fused}
     if answers.members:
         answered["members"] = answers.members
@@ -156,13 +167,14 @@ def _reply(version: VersionRow, field: str, answers: Answers, content: Mapping[s
     return reply({**answered, "model": version.name, "version": version.version, "digest": version.digest})
 
 
-def _check_media_type(headers: Headers) -> None:
+def _media_type(headers: Headers) -> str:
     given = headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in _MEDIA_TYPES:
         raise errors.UnsupportedMediaTypeError(
-            f"The body has the media type {given[:80]!r}.", hint="Send `Content-Type: application/json`."
+            f"The body has the media type {given[:80]!r}.", hint=f"Send `Content-Type: application/json` or `{NPY}`."
         )
     check_encoding(headers)
+    return given
 
 
 def _check_fields(content: Json) -> dict[str, Any]:

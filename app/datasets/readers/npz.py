@@ -13,6 +13,7 @@ from app.datasets.options import IngestOptions, Limits, check_options
 from app.datasets.rows import Array, RawRows
 from app.datasets.shapes import find_features, shape_rows
 from app.domain.errors import FieldError, InvalidRequestError, ShapeMismatchError
+from app.domain.npy import Header, read_npy_header
 from app.domain.upload_errors import (
     DeclaredSizeMismatchError,
     LengthMismatchError,
@@ -22,7 +23,6 @@ from app.domain.upload_errors import (
     UnsupportedDtypeError,
 )
 
-MOST_HEADER_BYTES = 10_000
 _KEYS = (  # features and labels, then those of an official report part
     ("x", "y"),
     ("X", "y"),
@@ -99,21 +99,13 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     return values.reshape(shape, order="F" if fortran else "C")
 
 
-def _read_header(handle: IO[bytes], member: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_header(handle: IO[bytes], member: zipfile.ZipInfo) -> Header:
     try:
-        version = np.lib.format.read_magic(handle)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(handle, max_header_size=MOST_HEADER_BYTES)
-        if version == (2, 0):
-            return np.lib.format.read_array_header_2_0(handle, max_header_size=MOST_HEADER_BYTES)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        return read_npy_header(handle)
+    except ValueError as broken:
         raise UnreadableMemberError(
-            f"{member.filename!r} is no NPY array: {str(error).splitlines()[0][:300]}.", hint="Save with numpy.savez."
+            f"{member.filename!r} is no NPY array: {broken}.", hint="Save plain arrays with numpy.savez."
         ) from None
-    raise UnsupportedDtypeError(
-        f"{member.filename!r} is NPY version {version[0]}.{version[1]}, which only structured arrays need.",
-        hint="Save plain arrays of numbers.",
-    )
 
 
 def _check_dtype(dtype: np.dtype[Any], member: zipfile.ZipInfo) -> None:
