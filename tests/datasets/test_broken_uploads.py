@@ -60,6 +60,8 @@ NPZ: list[tuple[str, Callable[[], bytes], type[errors.LeanfuseError], str]] = [
     ("65 arrays", lambda: make.small_npz(**{f"a{i}": X for i in range(63)}), broken.TooManyMembersError, "64"),
     ("a header of 20 KB", lambda: with_x(make.header((20, 3), extra=" " * 20_000) + bytes(240)),
      broken.UnreadableMemberError, "x.npy"),
+    ("a header without an end", lambda: with_x(b"\x93NUMPY\x01\x00\x08\x00{'a': (\n"),
+     broken.UnreadableMemberError, "no NPY array"),
     ("a header of code", lambda: with_x(make.header((20, 3)).replace(b"(20, 3)", b"open()") + bytes(240)),
      broken.UnreadableMemberError, "x.npy"),
     ("a structured type", lambda: make.small_npz(x=np.zeros(20, [("a", "f4")])), broken.UnsupportedDtypeError, "x.npy"),
