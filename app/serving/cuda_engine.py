@@ -1,6 +1,8 @@
 """Run graphs on a GPU by ONNX Runtime's CUDA build, where that and a GPU are there."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +27,13 @@ OPTIONS = {
 def is_installed() -> bool:
     """Tell whether this build of ONNX Runtime knows GPUs; whether one can be used shows when a graph is loaded."""
     return PROVIDER in onnxruntime.get_available_providers()
+
+
+def visible_gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+    """Name the GPUs that NVIDIA's driver shows, and which of them may be used: what was measured holds for these."""
+    files = sorted(driver.glob("*/information"))
+    models = [line for file in files for line in file.read_text("utf-8", "replace").splitlines() if "Model:" in line]
+    return [*models, os.environ.get("CUDA_VISIBLE_DEVICES", "all")]
 
 
 def load_cuda_engine(graph: bytes, outputs: Sequence[str]) -> Engine:

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 from app.logging import get_logger
+from app.serving import cuda_engine
 from app.serving.plans import Plan, Step
 from app.serving.runtime import Engine, load_engine, plain_bytes
 from app.serving.tuning import Candidate
@@ -75,8 +76,9 @@ class PlanMaker:
         return False
 
     def _digest(self, graph: bytes, candidates: Sequence[Candidate]) -> str:
-        """Name what a measurement holds for: this graph, these ways to run it, on this kind of processor."""
+        """Name what a measurement holds for: this graph, these ways to run it, on this kind of processor and GPU."""
         known: list[Any] = [_processor(), self._threads, onnxruntime.__version__, _version("openvino")]
+        known += cuda_engine.visible_gpus() if cuda_engine.is_installed() else []
         told = json.dumps([*known, *(candidate.name for candidate in candidates)])
         return hashlib.sha256(graph + told.encode()).hexdigest()
 

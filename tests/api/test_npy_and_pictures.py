@@ -17,7 +17,7 @@ from app.domain.errors import InvalidInputError
 from app.domain.models import InputSignature
 from app.serving.inputs import instances_to_rows
 from app.serving.npy import npy_to_rows, to_npy
-from tests.api.builders import ROW, assert_problem
+from tests.api.builders import ROW, Registry, assert_problem
 
 NPY = {"Content-Type": "application/octet-stream"}
 PREDICT = "/v1/models/pets-cnn:predict"
@@ -175,6 +175,19 @@ def test_whatever_a_picture_holds_is_rows_or_a_refusal(junk: bytes, start: int, 
     except InvalidInputError:
         return
     assert rows.shape == (1, 2, 3, 1)
+
+
+def test_a_model_of_pixels_answers_a_picture_like_its_pixels(client: TestClient, registry: Registry) -> None:
+    registry.add_dataset()
+    registry.add_model("pets-pixels", dtype="uint8")
+    pixels = np.array([[0, 80], [160, 240]])
+    told = [
+        client.post("/v1/models/pets-pixels:predict", json={"instances": [sent]}).json()["predictions"]
+        for sent in (pixels.reshape(2, 2, 1).tolist(), picture(pixels), {"x": picture(pixels)})
+    ]
+    assert told[0] == told[1] == told[2]
+    broken = client.post("/v1/models/pets-pixels:predict", json={"instances": [{"b64": "AAAA"}]})
+    assert "Picture 0" in assert_problem(broken, 422, "invalid-image")["detail"]
 
 
 def test_a_model_of_other_numbers_than_pixels_takes_no_pictures(refusing: TestClient) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.serving import cuda_engine
-from app.serving.cuda_engine import FixedRows, load_cuda_engine
+from app.serving.cuda_engine import FixedRows, load_cuda_engine, visible_gpus
 from app.serving.loading import PlanMaker
 from app.serving.runtime import load_engine
 from app.serving.tuning import tune
@@ -93,6 +93,15 @@ def test_without_a_gpu_the_processor_serves(tmp_path: Path, monkeypatch: pytest.
     found = maker.improve(path, maker.load(path))
     assert found.steps
     assert not [step.name for step in found.steps if step.name.startswith("cuda")]
+
+
+def test_what_was_measured_holds_for_the_gpus_that_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H200\nIRQ: 11\n", encoding="utf-8")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert visible_gpus(tmp_path) == ["Model: \t\t NVIDIA H200", "0"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus(tmp_path / "none") == ["all"]
 
 
 @pytest.mark.usefixtures("gpu")

@@ -1,5 +1,6 @@
 """TensorFlow Serving's predict calls, on models and on ensembles: no database, no pydantic on the way."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from app.domain.names import NAME_PATTERN, Reference
 from app.serving.decoding import read_plain_rows
 from app.serving.inputs import inputs_to_rows, instances_to_rows
 from app.serving.npy import NPY, NPY_TYPES, npy_to_rows, to_npy, wants_npy
+from app.serving.pictures import takes_pictures
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 # What TensorFlow Serving's own examples send: `curl -d` says it is a form, other clients say nothing.
@@ -143,7 +145,9 @@ async def _predict(wired: Services, reference: Reference, kind: str | None, body
     content = _check_fields(read_loosely(body))
     field = "instances" if "instances" in content else "inputs"
     read = instances_to_rows if field == "instances" else inputs_to_rows
-    rows = read(content[field], signature)
+    # Pictures take long to decode; meanwhile the loop serves others.
+    decoding = takes_pictures(signature)
+    rows = await asyncio.to_thread(read, content[field], signature) if decoding else read(content[field], signature)
     wanted = Wanted(**{name: content.get(name, False) for name in ("members", "uncertainty", "sets")})
     answers = await ask_along(wired, route, rows, wanted)
     return _reply(version, _FIELD_OF_ANSWERS[field], answers, content, headers)
