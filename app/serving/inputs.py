@@ -58,10 +58,8 @@ def texts_to_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
 
 def array_to_rows(array: Rows, signature: InputSignature) -> Rows:
     """Return rows from an array [batch, *row shape] of numbers, in the signature's dtype."""
-    if array.shape[:1] == (0,):
-        raise _empty()
-    if len(array.shape[:1]) and len(array) > MOST_ROWS:
-        raise _too_many(len(array))
+    if array.ndim:
+        _check_count(len(array))
     return _cast(_check_shape(array, signature), signature)
 
 
@@ -77,25 +75,21 @@ def _to_rows(values: object, signature: InputSignature) -> Rows:
         raise errors.InputShapeMismatchError(
             f"The input is no list of rows; tensor `{TENSOR}` takes {_shown(signature)}.", hint="Send a list of rows."
         )
-    if not values:
-        raise _empty()
-    if len(values) > MOST_ROWS:
-        raise _too_many(len(values))
+    _check_count(len(values))
     if _takes_text(signature) and isinstance(values[0], str | dict):
         return _text_rows([_text(item, index) for index, item in enumerate(values)], signature)
     if takes_pictures(signature) and isinstance(values[0], dict):
         return pictures_to_rows(values, signature)
-    return array_to_rows(_array(values), signature)
+    return _cast(_check_shape(_array(values), signature), signature)
 
 
-def _empty() -> errors.EmptyInputError:
-    return errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
-
-
-def _too_many(rows: int) -> errors.BatchTooLargeError:
-    return errors.BatchTooLargeError(
-        f"{rows:,} rows are more than {MOST_ROWS:,}, the limit of one prediction.", hint="Send several batches."
-    )
+def _check_count(rows: int) -> None:
+    if not rows:
+        raise errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
+    if rows > MOST_ROWS:
+        raise errors.BatchTooLargeError(
+            f"{rows:,} rows are more than {MOST_ROWS:,}, the limit of one prediction.", hint="Send several batches."
+        )
 
 
 def _array(values: list[Any]) -> Rows:

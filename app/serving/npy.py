@@ -25,13 +25,14 @@ def npy_to_rows(body: bytes, signature: InputSignature) -> Rows:
 
     Raises:
         UnreadableFileError: The body is no NPY array.
+        UnsupportedDtypeError: It is a structured one with names beyond Latin-1.
         PickleNotAllowedError: It holds objects, which are stored as code of the sender.
         DeclaredSizeMismatchError: The header declares another number of bytes than follow.
         InvalidInputError: The array does not fit the signature.
     """
     stream = io.BytesIO(body)
     try:
-        shape, fortran, dtype = read_npy_header(stream)
+        shape, fortran, dtype = read_npy_header(stream, "The body")
     except ValueError as broken:
         raise UnreadableFileError(f"The body is no NPY array: {broken}.", hint=_SAVE) from None
     if dtype.hasobject:

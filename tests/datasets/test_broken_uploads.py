@@ -62,6 +62,8 @@ NPZ: list[tuple[str, Callable[[], bytes], type[errors.LeanfuseError], str]] = [
      broken.UnreadableMemberError, "x.npy"),
     ("a header without an end", lambda: with_x(b"\x93NUMPY\x01\x00\x08\x00{'a': (\n"),
      broken.UnreadableMemberError, "no NPY array"),
+    ("NPY 3.0", lambda: with_x(make.header((20, 3)).replace(b"NUMPY\x02", b"NUMPY\x03") + bytes(240)),
+     broken.UnsupportedDtypeError, "'x.npy' is NPY version 3.0"),
     ("a header of code", lambda: with_x(make.header((20, 3)).replace(b"(20, 3)", b"open()") + bytes(240)),
      broken.UnreadableMemberError, "x.npy"),
     ("a structured type", lambda: make.small_npz(x=np.zeros(20, [("a", "f4")])), broken.UnsupportedDtypeError, "x.npy"),

@@ -60,6 +60,7 @@ _DOCUMENTED: dict[str, Any] = {
         errors.EmptyInputError,
         errors.InvalidInputValueError,
         errors.UnreadableFileError,
+        upload_errors.UnsupportedDtypeError,
         upload_errors.PickleNotAllowedError,
         upload_errors.DeclaredSizeMismatchError,
         request_errors.InvalidImageError,

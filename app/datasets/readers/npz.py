@@ -101,10 +101,10 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 def _read_header(handle: IO[bytes], member: zipfile.ZipInfo) -> Header:
     try:
-        return read_npy_header(handle)
+        return read_npy_header(handle, repr(member.filename))
     except ValueError as broken:
         raise UnreadableMemberError(
-            f"{member.filename!r} is no NPY array: {broken}.", hint="Save plain arrays with numpy.savez."
+            f"{member.filename!r} is no NPY array: {broken}.", hint="Save with numpy.savez."
         ) from None
 
 
