@@ -8,8 +8,9 @@ from app.ui.rendering import Templates
 ROUTERS = tuple(part.router for part in (overview, jobs, datasets, models, compare, ensembles, trying, serving))
 
 
-def install_pages(app: FastAPI) -> None:
-    """Serve the dashboard."""
-    app.state.templates = Templates()
+def install_pages(app: FastAPI) -> Templates:
+    """Serve the dashboard, and return its templates."""
+    app.state.templates = templates = Templates()
     for router in ROUTERS:
         app.include_router(router)
+    return templates

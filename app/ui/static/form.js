@@ -97,14 +97,20 @@ class SpecForm {
     return { ...Object.fromEntries(kept), [schema.discriminator.propertyName]: kind };
   }
 
+  // One of several kinds of value: the words of an enumeration stand beside the names of the other kinds.
   #either(schema, variants, value, path, name) {
-    const chosen = value === undefined ? -1 : Math.max(0, variants.findIndex((one) => this.#fits(one, value)));
-    const names = variants.map((one) => variantName(one));
-    const change = (text) => this.#set(path, text ? emptyOf(variants[names.indexOf(text)]) : undefined, true);
-    const select = this.#select(path.concat("*"), words(name), names, names[chosen] ?? "", change);
-    const plain = chosen >= 0 && variants[chosen].enum;
-    const body = chosen < 0 ? "" : this.#field(plain ? variants[chosen] : { ...variants[chosen] }, value, path, plain ? "choice" : name);
-    return this.#group(words(name), schema.description, select, body);
+    const choices = variants.flatMap((one) => (one.enum ?? ("const" in one ? [one.const] : [undefined])).map((word) =>
+      ({ variant: one, word, name: word === undefined ? variantName(one) : String(word) })));
+    const fits = (choice) => (choice.word === undefined ? this.#fits(choice.variant, value) : choice.word === value);
+    const chosen = value === undefined ? undefined : choices.find(fits) ?? choices[0];
+    const change = (text) => {
+      const next = choices.find((choice) => choice.name === text);
+      this.#set(path, next && (next.word ?? emptyOf(next.variant)), true);
+    };
+    const select = this.#select(path.concat("*"), words(name), choices.map((choice) => choice.name), chosen?.name ?? "", change);
+    if (!chosen || chosen.word !== undefined) return select;
+    const body = chosen.variant.properties ? this.#object(chosen.variant, value, path, name, "*") : this.#field(chosen.variant, value, path, name);
+    return chosen.variant.properties ? this.#group(words(name), schema.description ?? chosen.variant.description, select, body) : element("div", {}, select, body);
   }
 
   #fits(schema, value) {
@@ -118,7 +124,7 @@ class SpecForm {
   #object(schema, value, path, name, hidden = "") {
     const required = new Set(schema.required ?? []);
     const entries = Object.entries(schema.properties).filter(([key]) => key !== hidden);
-    const isShown = ([key]) => required.has(key) || key in value || ["training", "alias"].includes(key);
+    const isShown = ([key]) => required.has(key) || key in value || (path.length === 0 && ["training", "alias"].includes(key));
     const draw = ([key, part]) => this.#field(part, value[key], path.concat(key), key);
     const shown = entries.filter(isShown).map(draw);
     const more = entries.filter((entry) => !isShown(entry)).map(draw).filter((node) => node.nodeType !== Node.COMMENT_NODE);
@@ -131,8 +137,11 @@ class SpecForm {
 
   #list(schema, value, path, name) {
     const items = value.map((item, index) => {
-      const remove = element("button", { type: "button", className: "small", onclick: () => this.#set(path.concat(index), undefined, true) }, `Remove ${index + 1}`);
-      return element("div", {}, this.#field(schema.items, item, path.concat(index), `${singular(name)} ${index + 1}`), remove);
+      const title = `${singular(name)} ${index + 1}`;
+      const remove = element("button", { type: "button", className: "small", onclick: () => this.#set(path.concat(index), undefined, true) }, `Remove ${title}`);
+      const drawn = this.#field(schema.items, item, path.concat(index), title);
+      drawn.append(element("p", {}, remove));
+      return drawn;
     });
     const start = emptyOf(this.#first(schema.items));
     const add = element("button", { type: "button", className: "small", onclick: () => this.#set(path, [...value, structuredClone(value.at(-1) ?? start)], true) }, `Add ${singular(words(name))}`);
