@@ -1,11 +1,12 @@
 """Compare: accuracy, time and size of many versions, and which of them no other beats."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
-from app.api.deps import Wired
+from app.api.deps import Services, Wired
 from app.api.v1.compare import Comparison, Cost, Entry, Quality, compare_models
 from app.db import datasets
 from app.db.session import reading
@@ -15,6 +16,7 @@ from app.ui.rendering import Rendering
 
 router = APIRouter(prefix="/ui", include_in_schema=False)
 _MOST_DRAWN = 200
+_COSTS = ("latency", "bytes")
 _AXES = ("latency", "bytes", "parameters")
 
 
@@ -25,12 +27,9 @@ def show_comparison(
     """Show versions side by side."""
     with reading(wired.sessions) as session:
         known = list(datasets.dataset_names(session))
-    if asked.dataset is None and known:
-        used = [row.manifest.dataset for row in wired.view.every_version()]
-        asked = asked.model_copy(update={"dataset": used[-1] if used else known[0]})
+    asked = _completed(wired, asked, known)
     found = compare_models(request, wired, asked)
     drawn = [_drawn(entry) for entry in found.models[:_MOST_DRAWN]]
-    axes = list(dict.fromkeys([asked.y, *_AXES, *asked.x]))
     return pages.page(
         "compare.html",
         found=found,
@@ -38,9 +37,18 @@ def show_comparison(
         datasets=known,
         costs=get_args(Cost),
         qualities=get_args(Quality),
-        front=pareto(drawn, x=asked.x[0], y=asked.y),
-        parallel=parallel_coordinates(drawn, axes),
+        fronts=[(cost, pareto(drawn, x=cost, y=found.y)) for cost in dict.fromkeys((*asked.x, *_COSTS))],
+        parallel=parallel_coordinates(drawn, list(dict.fromkeys((asked.y, *_AXES, *asked.x)))),
     )
+
+
+def _completed(wired: Services, asked: Comparison, known: Sequence[str]) -> Comparison:
+    """Compare on the data set used last, and by what its task is measured in, unless asked otherwise."""
+    used = [row.manifest for row in wired.view.every_version()]
+    name = asked.dataset or (used[-1].dataset if used else next(iter(known), None))
+    is_regression = any(manifest.dataset == name and manifest.task == "regression" for manifest in used)
+    y = "rmse" if is_regression and asked.y == "accuracy" else asked.y
+    return asked.model_copy(update={"dataset": name, "y": y})
 
 
 def _drawn(entry: Entry) -> dict[str, Any]:

@@ -69,6 +69,12 @@ def show_job(wired: Wired, job_id: UUID, pages: Rendering) -> HTMLResponse:
     return pages.page("job.html", job=job, children=children, logged=logged, metrics=metrics, last=_last_id(found))
 
 
+@router.get("/parts/jobs/{job_id:uuid}/members")
+def show_members(wired: Wired, job_id: UUID, pages: Rendering) -> HTMLResponse:
+    """Show the jobs of an ensemble's members alone; the page asks for them again and again."""
+    return pages.page("parts/children.html", children=_load(wired, str(job_id))[1])
+
+
 def _load(wired: Services, job_id: str) -> tuple[JobOut, list[JobOut]]:
     with reading(wired.sessions) as session:
         job = job_out(jobs.get_job(session, job_id), jobs.dependencies(session, job_id))

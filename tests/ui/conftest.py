@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from starlette.testclient import TestClient
 
 from app.api.deps import Services
+from app.cli.demo import running_service
 from app.db.datasets import add_dataset
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef
 from app.domain.models import Metrics
@@ -82,6 +82,8 @@ def _inputs(given: dict[str, Any], count: int) -> np.ndarray:
     return np.linspace(-100, 100, int(np.prod(shape))).reshape(shape).astype(given["dtype"])
 
 
-def report_of(client: TestClient, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(client.get(f"/v1/models/{name}/versions/1/report").content)
-    return found
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run the whole embedded service, with a worker that trains, and yield its URL."""
+    with running_service("embedded", home=tmp_path_factory.mktemp("service") / "home") as url:
+        yield url

@@ -241,7 +241,8 @@ function markWrong(place, problem) {
     if (!input) continue;
     input.setAttribute("aria-invalid", "true");
     input.closest("details")?.setAttribute("open", "");
-    input.after(element("div", { className: "wrong" }, field.detail));
+    const hint = problem.errors.length === 1 && problem.hint ? ` ${problem.hint}` : "";
+    input.after(element("div", { className: "wrong" }, field.detail + hint));
   }
 }
 

@@ -24,7 +24,8 @@ function listen(follow, curves) {
     // The page itself was made with the earlier ones.
     act(JSON.parse(event.data), Number(event.lastEventId) <= seen);
   });
-  on("state", (data) => setState(data.phase ?? data.state));
+  // A job that has just begun to run starts its trainer first.
+  on("state", (data, old) => { if (!old) setState(data.phase ?? (data.state === "running" ? "preparing" : data.state)); });
   on("progress", (data) => {
     const total = data.total_steps;
     if (!total) return;
