@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import CLIENT_CLOSED_REQUEST, refusal_response
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.errors import LeanfuseError
 from app.logging import get_logger
 from app.metrics import Metrics
@@ -100,7 +100,7 @@ class Gate:
     def _refusal(self, headers: Headers, limit: int) -> LeanfuseError | None:
         host = headers.get("host", "")
         if "*" not in self._allowed_hosts and _without_port(host) not in self._allowed_hosts:
-            return errors.InvalidHostError(
+            return request_errors.InvalidHostError(
                 f"This service is not {host[:80]!r}.", hint="Use the address that it listens on."
             )
         length = headers.get("content-length", "")
