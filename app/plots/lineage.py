@@ -29,7 +29,8 @@ def lineage(graph: Mapping[str, Any], *, title: str = "Lineage") -> str:
     places = _places(columns)
     width = 2 * _EDGE + len(columns) * (_BOX[0] + _GAP[0]) - _GAP[0] if columns else 180.0
     height = 2 * _EDGE + max((len(column) for column in columns), default=1) * (_BOX[1] + _GAP[1]) - _GAP[1]
-    body = [_edge(edge, places) for edge in edges]
+    # What leads back, or to itself, is no step from old to new.
+    body = [_edge(edge, places) for edge in edges if places[str(edge["source"])][0] < places[str(edge["target"])][0]]
     body += [_node(node, places[str(node["id"])]) for node in nodes]
     return svg.figure(title, _tell(nodes, edges), *body, width=width, height=height)
 
