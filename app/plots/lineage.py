@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.plots import svg
+from app.plots.scale import counted
 
 _BOX = (150.0, 44.0)
 _GAP = (110.0, 18.0)
@@ -137,4 +138,5 @@ def _tell(nodes: Sequence[Node], edges: Sequence[Edge]) -> str:
         f"{labels[str(edge['target'])]} has {labels[str(edge['source'])]} as its {edge.get('role', 'source')}"
         for edge in edges[:20]
     ]
-    return f"{len(nodes)} versions. {'; '.join(steps)}." if steps else f"{len(nodes)} versions."
+    told = f"{counted(len(nodes), 'version')}."
+    return f"{told} {'; '.join(steps)}." if steps else told

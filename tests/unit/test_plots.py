@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -187,7 +188,7 @@ def test_a_node_of_a_lineage_links_to_its_page() -> None:
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1))
 def test_ticks_are_even_and_cover_the_range(values: list[float]) -> None:
     ticks = nice_ticks(min(values), max(values))
-    steps = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(ticks)]
 
     slack = 1e-6 * (ticks[-1] - ticks[0])
     assert ticks[0] <= min(values) + slack
