@@ -23,7 +23,8 @@ def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], *, title: str
     body = [_line(row, figures, scales, places) for row in shown]
     body += [_axis(place, scale, figure, panel) for place, scale, figure in zip(places, scales, figures, strict=True)]
     marked = [_name(row) for row in rows if row.get("pareto")]
-    told = f"{counted(len(rows), 'version')} by {', '.join(figure.words for figure in figures) or 'nothing'}; the better the higher."
+    words = ", ".join(figure.words for figure in figures) or "nothing"
+    told = f"{counted(len(rows), 'version')} by {words}; the better the higher."
     if marked:
         told += f" On the front: {', '.join(marked[:10])}."
     return svg.figure(title, told, *body, width=panel.right + 70, height=panel.bottom + 40)
