@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import app.plots
-from app.api.rendering import to_png
+from app.api.v1.rendering import to_png
 from app.db.events import NewEvent, write_events
 from app.plots import svg as drawing
 from app.plots.style import themed

@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 
 from app.api.deps import Services, Wired
 from app.api.problems import documented
-from app.api.rendering import Form, ThemeAsked, described, send_figure
 from app.api.v1.compare import Comparison, compare, refuse_unknown
 from app.api.v1.downloads import IfNoneMatch
 from app.api.v1.lookup import NameInPath, VersionInPath, find_in_view
 from app.api.v1.models import REPORT, read_json_artifact
+from app.api.v1.rendering import Form, ThemeAsked, described, send_figure
 from app.db import events, jobs
 from app.db.registry import VersionRow
 from app.db.session import reading

@@ -15,7 +15,7 @@ SVG, PNG = "image/svg+xml", "image/png"
 Form = Literal["svg", "png"]
 ThemeAsked = Annotated[Theme, Query(description="Colours for a light or for a dark page.")]
 # A font of our own: slim images have none, and every machine shall draw the same file.
-_FONT = Path(__file__).parents[1] / "plots" / "fonts" / "DejaVuSans.ttf"
+_FONT = Path(__file__).parents[2] / "plots" / "fonts" / "DejaVuSans.ttf"
 _MOST_PIXELS = 8_000_000
 _ZOOM = 2.0
 _SIZE = re.compile(r'<svg [^>]*?\bwidth="([0-9.]+)" height="([0-9.]+)"')
