@@ -9,6 +9,6 @@ class StoreUnavailableError(UnavailableError):
     slug = "store-unavailable"
     title = "The store of artifacts does not answer"
     remedy = (
-        "Wait until the store answers again; the operator looks at `LEANFUSE_STORE_URL`, its credentials and the bucket. "
-        "Requests that failed may be sent again."
+        "Wait until the store answers again, then send the request again; the operator looks at `LEANFUSE_STORE_URL`, "
+        "its credentials and the bucket."
     )
