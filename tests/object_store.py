@@ -39,8 +39,8 @@ class ObjectStore:
 
     @property
     def options(self) -> StoreSettings:
-        """Return settings that reach the server, and give up on it soon."""
-        return StoreSettings(endpoint=self.endpoint, allow_http=True, retry_seconds=0.5, timeout_seconds=10)
+        """Return settings that reach the server."""
+        return StoreSettings(endpoint=self.endpoint, allow_http=True, retry_seconds=5)
 
     def start(self) -> None:
         """Start the server and wait until it takes a file and gives back what it had."""

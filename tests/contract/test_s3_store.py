@@ -44,7 +44,7 @@ def store(shared_object_store: ObjectStore, tmp_path: Path) -> S3Store:
 
 
 def test_a_large_file_travels_in_parts(store: S3Store, tmp_path: Path) -> None:
-    content = os.urandom(40 * 2**20)
+    content = os.urandom(20 * 2**20)
     reference = store.put(write(tmp_path / "large", content))
 
     assert store.fetch(reference.sha256).read_bytes() == content
@@ -72,7 +72,7 @@ def test_a_copy_is_kept_and_a_damaged_one_is_fetched_anew(store: S3Store, tmp_pa
 
 
 def test_an_outage_is_told_copies_still_serve_and_it_passes(own_object_store: ObjectStore, tmp_path: Path) -> None:
-    store = bucket(own_object_store, tmp_path / "cache")
+    store = bucket(own_object_store, tmp_path / "cache", retry_seconds=0.5)
     known = store.put(write(tmp_path / "known", b"known")).sha256
     unknown = store.put(write(tmp_path / "unknown", b"unknown")).sha256
     store.fetch(known)
