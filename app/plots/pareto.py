@@ -173,7 +173,7 @@ def _labels(points: Sequence[_Point], chart: _Chart, fronts: Sequence[Sequence[_
         box = next((box for box in _places(x, y, svg.text_width(words)) if _is_free(box, taken, chart.panel)), None)
         if box is not None:
             taken.append(box)
-            kind = "ink" if point.on_front else "muted"
+            kind = "ink halo" if point.on_front else "muted halo"
             parts.append(svg.label(words, box.left, box.bottom - 3, kind=kind))
     return parts
 
