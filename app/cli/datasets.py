@@ -1,5 +1,6 @@
 """`leanfuse datasets`: add and list data sets."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,10 +59,10 @@ def _options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _print(datasets: list[dict[str, Any]]) -> None:
+def _print(datasets: Sequence[Mapping[str, Any]]) -> None:
     from app.cli.render import print_table
 
-    def row(dataset: dict[str, Any]) -> tuple[str, ...]:
+    def row(dataset: Mapping[str, Any]) -> tuple[str, ...]:
         schema = dataset["schema"]
         shape = " x ".join(map(str, schema["shape"]))
         counts = "/".join(str(schema["rows"][rows]) for rows in ("train", "selection", "report"))

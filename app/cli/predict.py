@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -11,6 +12,7 @@ from app.cli.options import DEFAULT_URL, Json, Url, connect
 
 if TYPE_CHECKING:
     from app.client import Client
+    from app.client.documents import RowSet
 
 FORMATS = frozenset({"npz", "csv", "parquet"})
 WAIT_SECONDS = 7 * 86_400
@@ -50,12 +52,12 @@ def predict(
             _predict_all(client, reference, dataset, output, chosen, json_output=json_output)
             return
         if dataset is None:
-            answer = client.models.predict(reference, read_rows(file or Path("-")), **_true(options))
+            answer: Mapping[str, Any] = client.models.predict(reference, read_rows(file or Path("-")), **_true(options))
         else:
             answer = client.models.predictions(
                 reference,
                 dataset=dataset,
-                row_set=row_set,
+                row_set=cast("RowSet", row_set),
                 limit=limit,
                 members=members,
                 uncertainty=uncertainty,
@@ -140,7 +142,7 @@ def _read_array(file: Path) -> list[Any]:
         ) from error
 
 
-def _print(answer: dict[str, Any]) -> None:
+def _print(answer: Mapping[str, Any]) -> None:
     from app.cli.render import console
 
     for prediction in answer["predictions"]:

@@ -93,7 +93,7 @@ def _read(conditions: list[str]) -> dict[str, float]:
     return found
 
 
-def _print(document: dict[str, Any], fields: dict[str, Any], json_output: bool) -> None:
+def _print(document: Mapping[str, Any], fields: Mapping[str, Any], json_output: bool) -> None:
     from app.cli import render
 
     if json_output:
