@@ -13,7 +13,7 @@ from app.cli import render
 from app.cli.follow import follow_jobs
 from app.cli.plan import FUSIONS, NAMES, DatasetName, Spec, waves
 from app.cli.stack import child, free_port, scaled_servers, wait_until_ready
-from app.client import Client, Document
+from app.client import Client, Document, Job
 from app.client.documents import PredictedRows, Report
 from app.domain.errors import AlreadyExistsError
 
@@ -97,7 +97,7 @@ def running_service(stack: Stack, *, home: Path = HOME, keep: bool = False) -> I
         yield url
 
 
-def run_wave(client: Client, specs: Sequence[Spec]) -> list[Document]:
+def run_wave(client: Client, specs: Sequence[Spec]) -> list[Job]:
     """Submit specs together, follow them until each is done, and return their jobs."""
     jobs = [client.jobs.submit(spec) for spec in specs]
     return follow_jobs(client, [job["id"] for job in jobs])

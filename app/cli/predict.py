@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from app.cli.options import DEFAULT_URL, Json, Url, connect
+from app.cli.options import Json, Url, connect
 
 if TYPE_CHECKING:
     from app.client import Client
@@ -35,7 +35,7 @@ def predict(
     ] = None,
     members: Annotated[bool, typer.Option("--members", help="Each member's prediction too.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Entropy, disagreement and the like too.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
     """Predict for rows of a file or of a registered data set."""

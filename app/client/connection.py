@@ -55,7 +55,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
     ) -> Kind:
         """GET a JSON document, typed as `kind`."""
-        return self.request(kind, "GET", path, params=_present(parameters), headers=headers)
+        return self.request(kind, "GET", path, params=present(parameters), headers=headers)
 
     def request(
         self,
@@ -178,7 +178,7 @@ def _named_seconds(retry_after: str) -> float | None:
         return None
 
 
-def _present(parameters: Parameters | None) -> dict[str, Any]:
+def present(parameters: Parameters | None) -> dict[str, Any]:
     """Leave out what is None and write booleans as JSON does."""
     present = {key: value for key, value in (parameters or {}).items() if value is not None}
     return {key: str(value).lower() if isinstance(value, bool) else value for key, value in present.items()}

@@ -7,6 +7,8 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 RowSet: TypeAlias = Literal["train", "selection", "report"]
+PlotForm: TypeAlias = Literal["svg", "png"]
+Theme: TypeAlias = Literal["light", "dark"]
 Interval: TypeAlias = list[float]
 
 
@@ -102,6 +104,7 @@ class Progress(TypedDict):
     step: int
     total_steps: int | None
     fraction: float | None
+    remaining_seconds: NotRequired[float | None]
 
 
 class Result(TypedDict):

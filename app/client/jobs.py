@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import httpx
 
 from app.client.connection import TRIES, Connection, new_key, pause_seconds
-from app.client.documents import JobMetrics, Progress, Result, State, ValidatedSpec
+from app.client.documents import JobMetrics, Progress, Result, State, Theme, ValidatedSpec
 from app.client.events import Event
 from app.client.problems import error_of_problem
 from app.domain import errors
@@ -186,6 +186,10 @@ class Jobs:
     def metrics(self, job_id: str) -> JobMetrics:
         """Return what a job reported per epoch."""
         return self._connection.get(JobMetrics, f"/v1/jobs/{job_id}/metrics")
+
+    def plot(self, job_id: str, *, theme: Theme = "light") -> bytes:
+        """Return how a job learns, drawn as SVG."""
+        return self._connection.send("GET", f"/v1/jobs/{job_id}/plot.svg", params={"theme": theme}).content
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; raise JobAlreadyFinishedError when it has ended."""

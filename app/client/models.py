@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from app.client.connection import Connection, new_key
+from app.client.connection import Connection, new_key, present
 from app.client.documents import (
     AliasHistory,
     Ensemble,
@@ -13,12 +13,14 @@ from app.client.documents import (
     Lineage,
     Model,
     Plot,
+    PlotForm,
     PredictedRows,
     Predictions,
     Report,
     Rollout,
     RowPrediction,
     RowSet,
+    Theme,
     Version,
 )
 from app.client.jobs import Job, Jobs
@@ -121,6 +123,13 @@ class Models(Served):
     def compare(self, **asked: str | float | bool | Sequence[str] | None) -> Leaderboard:
         """Return the leaderboard: `dataset`, `x` (one cost or several), `y`, `versions`, limits such as `max_bytes`."""
         return self._connection.get(Leaderboard, "/v1/compare", asked)
+
+    def comparison_plot(
+        self, *, form: PlotForm = "svg", theme: Theme = "light", **asked: str | float | bool | Sequence[str] | None
+    ) -> bytes:
+        """Return a plot of what `compare` tells, as a file."""
+        parameters = present({**asked, "theme": theme})
+        return self._connection.send("GET", f"/v1/compare/plot.{form}", params=parameters).content
 
     def import_onnx(
         self,

@@ -11,12 +11,14 @@ from app.client.documents import (
     Classified,
     Lineage,
     Plot,
+    PlotForm,
     PredictedRows,
     Predictions,
     Regressed,
     Report,
     RowPrediction,
     RowSet,
+    Theme,
     Version,
 )
 from app.domain.errors import NotFoundError
@@ -168,9 +170,10 @@ class ServedModel:
             return []
         return found
 
-    def plot(self, name: str, *, form: str = "svg") -> bytes:
-        """Return one plot, as `svg` or `png`."""
-        return self._connection.send("GET", f"{self._path()}/plots/{name}.{form}").content
+    def plot(self, name: str, *, form: PlotForm = "svg", theme: Theme = "light") -> bytes:
+        """Return one plot as a file."""
+        path = f"{self._path()}/plots/{name}.{form}"
+        return self._connection.send("GET", path, params={"theme": theme}).content
 
     def download(self, file: str, target: Path) -> Path:
         """Save one of its files, such as `model.onnx`: whole and verified, or not at all."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from app.cli import render
-from app.cli.jobs import read_spec
 from app.cli.main import exit_code_of, main
 from app.cli.predict import read_rows
+from app.cli.specs import read_spec
 from app.domain import errors, job_errors
 from app.domain.errors import LeanfuseError
 
