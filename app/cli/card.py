@@ -43,9 +43,8 @@ def _title(subject: Subject) -> str:
     version = subject.version
     told = f"# {version['name']}/{version['version']}"
     if version["rejected"]:
-        told += (
-            f"\n\n> **Rejected** by its gate: {version['rejected']}. It is not served under a name without a number."
-        )
+        reason = _sentence(version["rejected"])
+        told += f"\n\n> **Rejected** by its gate: {reason} It is not served under a name without a number."
     return told
 
 
@@ -188,7 +187,7 @@ def _sizes(subject: Subject) -> str:
         ("multiply-accumulates a row", f"{metrics['macs']:,}"),
         ("served file", size(metrics["served_bytes"])),
         ("under gzip", "" if metrics["gzip_bytes"] is None else size(metrics["gzip_bytes"])),
-        ("float weights", size(metrics["weights_bytes"])),
+        ("float weights", size(metrics["weights_bytes"]) if metrics["weights_bytes"] else ""),
         ("latency, 1 row", _latency(metrics["latency_ms_batch_1"], metrics["latency_ms_batch_1_p95"])),
         ("latency, 32 rows", _latency(metrics["latency_ms_batch_32"], metrics["latency_ms_batch_32_p95"])),
         ("rows a second", "" if metrics["rows_per_second"] is None else f"{metrics['rows_per_second']:,.0f}"),
@@ -205,7 +204,7 @@ def _latency(median: float, p95: float | None) -> str:
 
 def _speed(speed: Mapping[str, Any], rows: int) -> str:
     verdict = speed.get(f"verdict_batch_{rows}")
-    return f"{verdict}, {speed[f'ratio_batch_{rows}']:.2f} times {speed['against']}" if verdict else ""
+    return f"{verdict}, {speed[f'ratio_batch_{rows}']:.2f} times the speed of {speed['against']}" if verdict else ""
 
 
 def _plots(subject: Subject) -> str:
@@ -242,7 +241,7 @@ def _limits(subject: Subject) -> str:
 
 def _measured_limits(report: Report, version: Version) -> Iterator[str]:
     if version["rejected"]:
-        yield f"It failed its gate: {version['rejected']}."
+        yield f"It failed its gate: {_sentence(version['rejected'])}"
     baseline = report.get("baseline") or {}
     if isinstance(baseline.get("smallest_shown"), int | float):
         yield f"The smallest true difference that these rows would show is {baseline['smallest_shown']:.4g}."
@@ -276,6 +275,10 @@ probabilities = Model().predict(rows)
 ```
 
 The same version on a running service: `leanfuse predict {pinned} rows.npy`."""
+
+
+def _sentence(text: str) -> str:
+    return f"{text.rstrip('.')}."
 
 
 def _share(share: float | None) -> str:

@@ -46,8 +46,8 @@ def scatter(
     grid = [[" "] * width for _ in range(height)]
     x_low, x_high = _bounds([place.x for place in places])
     y_low, y_high = _bounds([place.y for place in places])
-    # Letters are drawn last: what stands on the front must be seen.
-    for place in sorted(places, key=lambda place: place.mark.isalpha()):
+    # Letters are drawn last, the first one over all others: what stands on the front must be seen.
+    for place in sorted(places, key=lambda place: (place.mark.isalpha(), -LETTERS.find(place.mark))):
         column = round((place.x - x_low) / (x_high - x_low) * (width - 1))
         row = round((y_high - place.y) / (y_high - y_low) * (height - 1))
         grid[row][column] = place.mark

@@ -1,6 +1,7 @@
 """Completions that a shell asks for while somebody types: names that the service knows, or nothing, at once."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -48,8 +49,8 @@ def _offered(context: typer.Context, incomplete: str, find: Any) -> list[tuple[s
 
     try:
         config = read_config()
-        client = Connection(str(context.params.get("url") or config.url), timeout_seconds=SECONDS)
-        return [item for item in find(client) if item[0].startswith(incomplete)]
+        with closing(Connection(str(context.params.get("url") or config.url), timeout_seconds=SECONDS)) as client:
+            return [item for item in find(client) if item[0].startswith(incomplete)]
     except Exception:  # noqa: BLE001 - whatever goes wrong, there is just nothing to offer
         return []
 

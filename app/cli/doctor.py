@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +36,10 @@ class Finding(NamedTuple):
 
 
 def doctor(url: Url = None, json_output: Json = False) -> None:
-    """Check what the service needs on this machine; exits 1 when something is missing, and says what to do."""
+    """Check this machine, and say what to do.
+
+    Exits 1 when something that the service needs is missing.
+    """
     from app.cli.render import print_json, print_table
     from app.settings import Settings
 
@@ -228,8 +232,8 @@ def _check_service(url: str | None) -> Finding:
 
     address = url or read_config().url
     try:
-        connection = Connection(address, timeout_seconds=SERVICE_SECONDS)
-        found = connection.request(Service, "GET", "/version", repeatable=False)
+        with closing(Connection(address, timeout_seconds=SERVICE_SECONDS)) as connection:
+            found = connection.request(Service, "GET", "/version", repeatable=False)
     except UnreachableError:
         return Finding(f"nothing answers at {address}", "Start it with `leanfuse up` when you want it to.")
     if found["version"].split(".")[:2] != __version__.split(".")[:2]:

@@ -1,10 +1,7 @@
 """`leanfuse export`: a folder that explains a model and runs it without Leanfuse."""
 
 import json
-import shutil
-from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +24,14 @@ def export(
     url: Url = None,
     json_output: Json = False,
 ) -> None:
-    """Write a model as a folder: its card with figures and plots, the graph, and a predict.py that runs it."""
+    """Write a model as a folder: card, plots, graph and a predict.py.
+
+    The card says what the model is, what was measured on it and where its limits are; predict.py needs only numpy and
+    onnxruntime.
+    """
+    import shutil
+    from tempfile import TemporaryDirectory
+
     from app.cli import render
     from app.domain.errors import AlreadyExistsError
 
@@ -46,6 +50,8 @@ def export(
 
 
 def _write(client: "Client", reference: str, folder: Path) -> "Version":
+    from importlib import resources
+
     from app.cli.card import model_card
 
     subject = _read(client, reference)
@@ -53,7 +59,7 @@ def _write(client: "Client", reference: str, folder: Path) -> "Version":
     _write_graph(client, version, folder / GRAPH)
     _write_json(folder / "model.json", _about(version))
     _write_json(folder / "report.json", subject.report)
-    script = files("app.cli.exported") / "predict.py"
+    script = resources.files("app.cli.exported") / "predict.py"
     (folder / "predict.py").write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "requirements.txt").write_text("numpy\nonnxruntime\n", encoding="utf-8")
     pinned = f"{version['name']}/{version['version']}"

@@ -26,7 +26,10 @@ def import_model(
     url: Url = None,
     json_output: Json = False,
 ) -> None:
-    """Import an ONNX model: it is looked through, measured and registered like any other."""
+    """Import an ONNX model.
+
+    It is looked through, measured and registered like any other.
+    """
     from app.cli import render
 
     options = read_options(option or [])

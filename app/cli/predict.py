@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from app.cli.options import Json, Url, connect
+from app.cli.completion import complete_dataset
+from app.cli.options import Json, Reference, Url, connect
 
 if TYPE_CHECKING:
     from app.client import Client
@@ -19,10 +20,12 @@ WAIT_SECONDS = 7 * 86_400
 
 
 def predict(
-    reference: Annotated[str, typer.Argument(help="name, name/3 (a version) or name@champion (an alias).")],
+    reference: Reference,
     file: Annotated[Path | None, typer.Argument(help="Rows as a JSON array, or an .npy file; - reads stdin.")] = None,
     *,
-    dataset: Annotated[str | None, typer.Option(help="Predict rows of this data set instead.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Predict rows of this data set instead.", autocompletion=complete_dataset)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many rows of the data set, without --output.")] = 10,
     row_set: Annotated[
         str, typer.Option("--set", help="train, selection or report; with --output also all three: all.")

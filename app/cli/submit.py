@@ -78,7 +78,10 @@ def optimize(
     url: Url = None,
     json_output: Json = False,
 ) -> None:
-    """Make a model smaller or faster: the data set and the name come from its parent unless they are given."""
+    """Make a model smaller or faster.
+
+    The data set and the name come from its parent unless they are given.
+    """
     spec = spec_of_kind(file, "optimize")
     fill(spec, {"method.method": method, "method.max_drop": max_drop})
     role = "teacher" if spec.get("method", {}).get("method") == "distill" else "parent"
@@ -109,7 +112,10 @@ def ensemble(
     url: Url = None,
     json_output: Json = False,
 ) -> None:
-    """Fuse models into one: the data set comes from the first member unless it is given."""
+    """Fuse models into one.
+
+    The data set comes from the first member unless it is given.
+    """
     spec = spec_of_kind(file, "ensemble")
     fused = [{"model": member} for member in members] if members else None
     given: dict[str, object] = {"method.method": method, "method.members": fused, "name": name, "dataset": dataset}

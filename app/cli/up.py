@@ -67,12 +67,18 @@ def serve(
     workers: Workers = None,
     json_output: Json = False,
 ) -> None:
-    """Serve the API alone, until Ctrl-C; `leanfuse worker` trains what is submitted."""
+    """Serve the API alone until Ctrl-C.
+
+    `leanfuse worker` trains what is submitted.
+    """
     up(host, port, home, workers, worker=False, json_output=json_output)
 
 
 def worker(home: Home = None) -> None:
-    """Run a worker host alone, until Ctrl-C: Celery's with a broker, else the one that polls the database."""
+    """Run a worker host alone until Ctrl-C.
+
+    With LEANFUSE_BROKER_URL it is Celery's, else the one that polls the database.
+    """
     from app.cli.stack import worker_command
     from app.logging import redact
     from app.settings import Settings
@@ -92,7 +98,10 @@ def demo(
     ] = "embedded",
     json_output: Json = False,
 ) -> None:
-    """Run the whole main job on real data: train, optimize, distill, fuse, predict; exits 0 when all holds."""
+    """Run the whole main job on real data.
+
+    It trains, optimizes, distills, fuses and predicts; exits 0 when all holds.
+    """
     from app.cli.demo import run_demo
 
     _leave_on_signals(INTERRUPTED)
