@@ -157,6 +157,7 @@ def compare(
     if sys.stdout.isatty() if plot is None else plot:
         for line in plotted(board, marks):
             render.print_line(line)
+        render.say("Letters are on the front: no other model is better in one figure and no worse in all others.")
     render.print_table(COMPARED, map(compared_row, board["models"], marks))
     if told := told_best(board):
         render.print_fields(told)

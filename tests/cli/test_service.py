@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -245,3 +246,17 @@ def _gone(pid: int) -> bool:
         return False
 
     return _eventually(is_gone, seconds=30)
+
+
+def test_the_examples_of_the_client_page_run_in_order(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(examples) >= 8
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for example in examples:
+        exec(compile(example.replace("http://127.0.0.1:8000", url), "client.md", "exec"), names)
+    assert "succeeded digits-mlp/" in capsys.readouterr().out
+    assert (tmp_path / "model.onnx").is_file()
