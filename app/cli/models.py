@@ -60,8 +60,7 @@ def show(reference: Reference, url: Url = None, json_output: Json = False) -> No
     if json_output:
         render.print_json({**document, "report": report})
         return
-    render.print_fields(_fields(document))
-    print_comparisons(report)
+    render.print_fields({**_fields(document), **comparison_fields(report)})
 
 
 @commands.command("pull")
@@ -221,15 +220,11 @@ def told_best(board: Mapping[str, Any]) -> dict[str, str]:
     return {"best within " + limits: "none", "nearest": f"{nearest['name']}/{nearest['version']} ({misses})"}
 
 
-def print_comparisons(report: Mapping[str, Any]) -> None:
-    """Write how a version stands against its baseline."""
-    from app.cli import render
-
-    baseline = report.get("baseline")
-    if baseline:
-        render.print_fields({"against": baseline.get("against", ""), "verdict": baseline.get("verdict", "")})
-    if told := speed_fields(report.get("speed") or {}):
-        render.print_fields(told)
+def comparison_fields(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a version stands against its baseline."""
+    baseline = report.get("baseline") or {}
+    known = {name: str(baseline[name]) for name in ("against", "verdict") if name in baseline}
+    return known | speed_fields(report.get("speed") or {})
 
 
 def speed_fields(speed: Mapping[str, Any]) -> dict[str, str]:
