@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.domain import errors
+from app.domain.prediction_errors import InvalidInputValueError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def to_tensor(array: "Array", outputs: Sequence[str]) -> TensorRequest:
     import numpy as np
 
     if str(array.dtype) not in _DATATYPES:
-        raise errors.InvalidInputValueError(
+        raise InvalidInputValueError(
             f"An array of {array.dtype} is no tensor.", hint=f"Send one of {', '.join(_DATATYPES)}."
         )
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from app.client import Client, arrays
-from app.domain.errors import InputShapeMismatchError, InvalidInputValueError, LeanfuseError, ModelNotFoundError
+from app.domain.errors import LeanfuseError, ModelNotFoundError
+from app.domain.prediction_errors import InputShapeMismatchError, InvalidInputValueError
 from tests.api.builders import CLASSES, SHAPE
 from tests.cli.conftest import Small
 

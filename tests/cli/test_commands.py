@@ -108,7 +108,7 @@ TALKING = {"httpx", "rich"}
         (("models", "compare", "--url", NOWHERE), HEAVY),
         (("export", "digits-cnn", "/tmp/no-such-folder", "--url", NOWHERE), HEAVY),
     ],
-    ids=" ".join,
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
 )
 def test_a_command_loads_no_library_that_it_does_not_need(arguments: tuple[str, ...], unwanted: set[str]) -> None:
     script = (
