@@ -96,6 +96,7 @@ class ProblemKind(TypedDict):
     title: str
     status: int
     meaning: str
+    remedy: NotRequired[str]
 
 
 class Progress(TypedDict):

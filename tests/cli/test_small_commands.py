@@ -16,6 +16,15 @@ def run(small: Small, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+def test_the_service_tells_of_itself(small: Small) -> None:
+    client = small.client
+    assert client.live()
+    assert client.ready()["ready"]
+    assert client.version()["name"] == "leanfuse"
+    assert "leanfuse_http_requests_total" in client.metrics()
+    assert client.problem("not-found") in client.problems()
+
+
 def test_every_command_prints_json_if_asked() -> None:
     root = get_command(application)
     without = list[str]()
