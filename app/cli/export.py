@@ -117,6 +117,8 @@ def _write_plot(client: "Client", reference: str, plot: "Plot", folder: Path) ->
     """Save a plot in both forms, and tell whether it could be: a figure that fails is no reason to export nothing."""
     from app.domain.errors import LeanfuseError
 
+    if not is_file_name(plot["name"]):
+        return False
     folder.mkdir(exist_ok=True)
     try:
         for form in PICTURES:
@@ -127,6 +129,11 @@ def _write_plot(client: "Client", reference: str, plot: "Plot", folder: Path) ->
         say(f"The plot {plot['name']} is left out: {error.detail}")
         return False
     return True
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a name from the service names a file in the folder that was chosen, and none elsewhere."""
+    return Path(name).name == name and name not in {"", ".", ".."}
 
 
 def _write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value

@@ -9,6 +9,7 @@ import typer
 
 from app.cli.charts import LETTERS, Point, scatter
 from app.cli.completion import complete_dataset, complete_model
+from app.cli.export import is_file_name
 from app.cli.imports import import_model
 from app.cli.options import Json, Reference, Url, connect
 from app.cli.rollouts import promote, remove_alias, rollback, rollout, version_of
@@ -78,7 +79,7 @@ def pull(
 
     with connect(url) as client:
         version = client.models[reference].version()
-        chosen = files or sorted(version["files"])
+        chosen = files or sorted(filter(is_file_name, version["files"]))
         folder.mkdir(parents=True, exist_ok=True)
         saved = [client.models.download(version["name"], version["version"], file, folder / file) for file in chosen]
     if json_output:

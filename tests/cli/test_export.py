@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from app.cli.card import Subject, model_card
-from app.cli.export import _write_plot
+from app.cli.export import _write_plot, is_file_name
 from app.cli.main import main
 from app.client import Client
-from tests.api.builders import SHAPE
+from app.domain.models import InputSignature
+from app.serving.inputs import texts_to_rows
+from tests.api.builders import SHAPE, single_graph
 from tests.cli.conftest import Small
 
 SECTIONS = ("Model details", "Intended use", "Data", "Metrics", "Comparisons", "Size and speed", "Lineage", "Limits")
@@ -130,6 +133,31 @@ def test_plots_are_saved_in_both_forms(tmp_path: Path) -> None:
         assert not _write_plot(client, "pets/3", {**plot, "name": "missing"}, tmp_path / "plots")
     assert (tmp_path / "plots" / "confusion.svg").read_text(encoding="utf-8") == "<svg/>"
     assert (tmp_path / "plots" / "confusion.png").read_bytes() == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "..", "", "a/b"])
+def test_a_service_cannot_name_files_outside_the_folder(tmp_path: Path, name: str) -> None:
+    assert not is_file_name(name)
+    with Client("http://leanfuse.test", transport=httpx.MockTransport(lambda _: httpx.Response(200))) as client:
+        plot: Any = {"name": name, "title": "Evil", "svg": "", "png": ""}
+        assert not _write_plot(client, "pets/3", plot, tmp_path / "folder" / "plots")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_are_written_as_the_service_writes_them(tmp_path: Path) -> None:
+    script = resources.files("app.cli.exported") / "predict.py"
+    (tmp_path / "predict.py").write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
+    graph = single_graph(0, shape=(8,), dtype="uint8")
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    about = {"classes": ["a", "b", "c"], "input": {"shape": [8], "dtype": "uint8"}, "output": "probabilities"}
+    (tmp_path / "model.json").write_text(json.dumps(about), encoding="utf-8")
+    texts = ["ünï", "far too long for it"]
+    signature = InputSignature(shape=(8,), dtype="uint8")
+    rows = texts_to_rows(texts, signature)
+    as_texts = run_alone(tmp_path, "-", stdin=json.dumps(texts))
+    assert as_texts.returncode == 0, as_texts.stderr
+    assert as_texts.stdout == run_alone(tmp_path, "-", stdin=json.dumps(rows.tolist())).stdout
+    assert len(as_texts.stdout.splitlines()) == 2
 
 
 def test_a_service_that_draws_no_plots_has_none(small: Small) -> None:
