@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import typer
 
 from app.cli.charts import sparkline
-from app.cli.render import console, is_animated, job_kind, job_name, print_job, print_json, say
+from app.cli.render import clock, console, is_animated, job_kind, job_name, print_job, print_json, say
 from app.client import Client, Event, Job
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 PLAIN_SECONDS = 5.0
@@ -157,13 +158,6 @@ def watch_job(client: Client, job_id: str, *, json_output: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-def clock(seconds: float) -> str:
-    """Write a time as a clock does: 0:07, 2:05, 1:00:00."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _in_background(work: Callable[[], Job]) -> Future[Job]:
     """Work in a daemon thread: Ctrl-C must not wait for a stream of events that goes on for hours."""
     future = Future[Job]()
@@ -181,9 +175,15 @@ def _in_background(work: Callable[[], Job]) -> Future[Job]:
 def _display() -> tuple[AbstractContextManager[object], Callable[[Job], Display]]:
     if not is_animated():
         return nullcontext(), Lines
+    progress = bars(console(stderr=True))
+    return progress, lambda job: Bar(progress, job)
+
+
+def bars(terminal: "Console") -> "Progress":
+    """Return a display of bars: how far, how long since and how long still, the course and the figures."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    progress = Progress(
+    return Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -191,9 +191,8 @@ def _display() -> tuple[AbstractContextManager[object], Callable[[Job], Display]
         TextColumn("{task.fields[left]}"),
         TextColumn("[cyan]{task.fields[course]}"),
         TextColumn("[dim]{task.fields[text]}"),
-        console=console(stderr=True),
+        console=terminal,
     )
-    return progress, lambda job: Bar(progress, job)
 
 
 def _follow(client: Client, job_id: str, make: Callable[[Job], Display]) -> Job:

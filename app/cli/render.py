@@ -169,10 +169,18 @@ def result_reference(job: Mapping[str, Any]) -> str:
 
 
 def progress_text(job: Mapping[str, Any]) -> str:
-    """Return the done part of a job in percent."""
+    """Return the done part of a job in percent, and the time that is left where the service knows it."""
     progress = job.get("progress") or {}
-    total = progress.get("total_steps") or 0
-    return f"{100 * progress.get('step', 0) / total:.0f} %" if total else ""
+    total, left = progress.get("total_steps") or 0, progress.get("remaining_seconds")
+    done = f"{100 * progress.get('step', 0) / total:.0f} %" if total else ""
+    return f"{done}, {clock(left)} left" if done and left else done
+
+
+def clock(seconds: float) -> str:
+    """Write a time as a clock does: 0:07, 2:05, 1:00:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def styled_state(state: str) -> str:

@@ -1,15 +1,18 @@
 """What a watch shows: how far, how long, which way the metric goes."""
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
-from app.cli.follow import Watcher, clock
-from app.cli.render import event_line
-from app.client import Event
+from app.cli.follow import Bar, Lines, News, Watcher, bars
+from app.cli.render import clock, event_line, progress_text
+from app.client import Client, Event, Job
 
 
 def progress(step: int, total: int, **told: object) -> Event:
@@ -65,12 +68,62 @@ def test_times_are_written_as_a_clock_does(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
+def test_a_list_of_jobs_tells_the_time_that_is_left() -> None:
+    progress = {"step": 45, "total_steps": 100}
+    assert progress_text({"progress": progress | {"remaining_seconds": 125.0}}) == "45 %, 2:05 left"
+    assert progress_text({"progress": progress | {"remaining_seconds": None}}) == "45 %"
+    assert progress_text({"progress": {"step": 0, "total_steps": None}}) == ""
+
+
 def test_lines_of_a_log_have_a_time() -> None:
     at = "2026-11-28T02:17:14.5Z"
     assert event_line("log", {"text": "one member is reused", "at": at}) == "02:17:14 one member is reused"
     assert event_line("done", {"state": "succeeded", "at": at}) == "02:17:14 done: succeeded"
     assert event_line("metric", {"epoch": 3, "values": {"loss": 0.25}, "at": at}) == "02:17:14 epoch 3: loss 0.25"
     assert event_line("progress", {"step": 1, "at": at}) == ""
+
+
+def drawn(progress: Progress) -> str:
+    """Return what a display of bars shows now."""
+    screen = Console(file=io.StringIO(), width=150, force_terminal=True, color_system=None)
+    with screen.capture() as captured:
+        screen.print(progress)
+    return captured.get()
+
+
+def test_a_bar_shows_how_far_how_long_and_the_course() -> None:
+    progress = bars(Console(file=io.StringIO(), width=150))
+    bar = Bar(progress, job_of("running"))
+    assert "digits-cnn" in drawn(progress)
+    bar.update(News(45, 100, 125.0, "selection_accuracy 0.978", "▁▅█"))
+    assert all(part in drawn(progress) for part in ("━", " 45 %", "2:05 left", "▁▅█", "selection_accuracy 0.978"))
+    bar.end("succeeded")
+    ended = drawn(progress)
+    assert "100 %" in ended
+    assert "succeeded" in ended
+    assert "left" not in ended
+
+
+def test_the_bar_of_a_job_that_failed_stays_where_it_was() -> None:
+    progress = bars(Console(file=io.StringIO(), width=150))
+    bar = Bar(progress, job_of("running"))
+    bar.update(News(30, 100))
+    bar.end("failed")
+    assert " 30 %" in drawn(progress)
+    assert "failed" in drawn(progress)
+
+
+def test_lines_tell_how_a_job_begins_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(job_of("running"))
+    lines.end("succeeded")
+    told = capsys.readouterr().err
+    assert "digits-cnn: started (optimize prune)" in told
+    assert "digits-cnn: succeeded after" in told
+
+
+def job_of(state: str) -> Job:
+    document = {"id": "7", "name": "digits-cnn", "kind": "optimize", "method": "prune", "state": state}
+    return Job(document, Client("http://leanfuse.test").jobs)
 
 
 SCRIPT = """
