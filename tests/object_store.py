@@ -57,6 +57,8 @@ class ObjectStore:
             "-s3.port.lance=0",
         ]
         options += [f"-s3.config={self._directory / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=20"]
+        # One master has nobody to wait for before it leads again.
+        options += ["-master.electionTimeout=500ms", "-master.heartbeatInterval=100ms"]
         options += [f"-{name}={port}" for name, port in self._ports.items()]
         with (self._directory / "weed.log").open("ab") as log:
             self._process = subprocess.Popen(

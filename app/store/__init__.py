@@ -24,11 +24,12 @@ def store_from(settings: Settings) -> Store:
 def open_store(url: str, options: StoreSettings | None = None, *, cache: Path | None = None) -> Store:
     """Open the store at `file:///path` or `s3://bucket/prefix`; raise UnavailableError for what names none.
 
-    Nothing is asked of a bucket yet. `cache` is the folder of its local copies.
+    Nothing is asked of a bucket yet. `cache` is the folder of its local copies; it and the options are those of the
+    environment unless they are given.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3":
-        return _open_bucket(parts.netloc, parts.path, options or StoreSettings(), cache or Settings().cache_path)
+        return _open_bucket(parts.netloc, parts.path, options or Settings().store, cache or Settings().cache_path)
     if parts.scheme != "file" or parts.netloc:
         raise UnavailableError(f"{_without_password(url)!r} names no kind of store.", hint=_FORMS)
     return LocalStore(Path(unquote(parts.path)))

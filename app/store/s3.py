@@ -1,6 +1,5 @@
 """Artifacts in an S3-compatible bucket: `<prefix>/blobs/sha256/ab/<digest>`, as in a folder; read through a cache."""
 
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -34,9 +33,9 @@ class S3Store:
 
     def __init__(self, bucket: str, prefix: str, *, options: StoreSettings, cache: Cache) -> None:
         self._name = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._bucket = _open(bucket, prefix, options, seconds=options.retry_seconds)
+        self._bucket = _open(bucket, prefix, options)
         # Whoever asks whether all is well wants to hear soon that it is not.
-        self._quick = _open(bucket, prefix, options, seconds=min(_QUICK_SECONDS, options.retry_seconds))
+        self._quick = _open(bucket, prefix, options.model_copy(update=_limited(options)))
         self._cache = cache
         self._damaged: set[str] = set()
         self._turns = [threading.Lock() for _ in range(_LOCKS)]
@@ -115,11 +114,15 @@ class S3Store:
             raise StoreUnavailableError(f"The store {self._name} {reason}.", hint=hint) from None
 
 
-def _open(bucket: str, prefix: str, options: StoreSettings, *, seconds: float) -> Bucket:
-    chosen: dict[str, Any] = {
-        "endpoint": options.endpoint,
-        "region": options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+def _limited(options: StoreSettings) -> dict[str, float]:
+    return {
+        "retry_seconds": min(options.retry_seconds, _QUICK_SECONDS),
+        "timeout_seconds": min(options.timeout_seconds, _QUICK_SECONDS),
     }
+
+
+def _open(bucket: str, prefix: str, options: StoreSettings) -> Bucket:
+    chosen: dict[str, Any] = {"endpoint": options.endpoint, "region": options.region}
     return Bucket(
         bucket,
         prefix=prefix or None,
@@ -128,19 +131,19 @@ def _open(bucket: str, prefix: str, options: StoreSettings, *, seconds: float) -
         disable_bulk_delete=True,
         client_options={
             "allow_http": options.allow_http,
-            "connect_timeout": timedelta(seconds=min(5.0, seconds)),
-            "timeout": timedelta(seconds=options.timeout_seconds if seconds > _QUICK_SECONDS else _QUICK_SECONDS),
+            "connect_timeout": timedelta(seconds=min(5.0, options.timeout_seconds)),
+            "timeout": timedelta(seconds=options.timeout_seconds),
         },
         retry_config={
             "max_retries": 10,
-            "retry_timeout": timedelta(seconds=seconds),
+            "retry_timeout": timedelta(seconds=options.retry_seconds),
             "backoff": {
                 "init_backoff": timedelta(milliseconds=100),
-                "max_backoff": timedelta(seconds=max(0.2, seconds / 4)),
+                "max_backoff": timedelta(seconds=max(0.2, options.retry_seconds / 4)),
                 "base": 2,
             },
         },
-        **{name: value for name, value in chosen.items() if value is not None},
+        **{name: value for name, value in chosen.items() if value},
     )
 
 

@@ -1,5 +1,6 @@
 """What a bucket adds: a cache of bounded size, outages that are told and pass, credentials that nobody sees."""
 
+import errno
 import hashlib
 import os
 import uuid
@@ -12,8 +13,8 @@ import pytest
 
 from app.domain.errors import UnavailableError
 from app.domain.store_errors import StoreUnavailableError
-from app.settings import StoreSettings
-from app.store import hold, open_store
+from app.settings import Settings, StoreSettings
+from app.store import hold, open_store, store_from
 from app.store.cache import Cache
 from app.store.s3 import S3Store
 from tests.factories import sha256
@@ -149,6 +150,33 @@ def test_a_job_keeps_its_files_when_the_cache_makes_room(store: S3Store, tmp_pat
     assert path.read_bytes() == b"weights"
     assert path.is_relative_to(tmp_path / "job")
     assert held.fetch(digest) == path
+
+
+def test_a_job_on_another_disk_than_the_cache_gets_copies(
+    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: Path, _place: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    digest = store.put(write(tmp_path / "file", b"weights")).sha256
+
+    assert hold(store, tmp_path / "inputs").fetch(digest).read_bytes() == b"weights"
+
+
+def test_the_environment_says_where_a_bucket_is(
+    shared_object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEANFUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LEANFUSE_STORE_URL", f"s3://{BUCKET}/{uuid.uuid4()}")
+    monkeypatch.setenv("LEANFUSE_STORE__ENDPOINT", shared_object_store.endpoint)
+    monkeypatch.setenv("LEANFUSE_STORE__ALLOW_HTTP", "true")
+    settings = Settings()
+    digest = store_from(settings).put(write(tmp_path / "file", b"weights")).sha256
+
+    copy = open_store(settings.store_url).fetch(digest)
+    assert copy.read_bytes() == b"weights"
+    assert copy.is_relative_to(tmp_path / "home" / "cache")
 
 
 def test_a_folder_needs_no_second_names(tmp_path: Path) -> None:
