@@ -15,6 +15,20 @@ from app.domain.explain import explain_validation
 Body = TypeVar("Body")
 Json: TypeAlias = Any
 MOST_NESTED = 64
+# How a JSON body may be refused before its fields are looked at, and because of them.
+STRICT_JSON = (
+    errors.MalformedJsonError,
+    errors.UnsupportedMediaTypeError,
+    request_errors.NonFiniteNumberError,
+    request_errors.NumberOutOfRangeError,
+    request_errors.InvalidStringError,
+)
+CHECKED_FIELDS = (
+    errors.InvalidRequestError,
+    errors.UnknownFieldError,
+    request_errors.ReadOnlyFieldError,
+    errors.OutOfRangeError,
+)
 _JSON_TYPE = re.compile(r"application/([a-z0-9.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 _INT64_DIGITS = 19
 _KEY = re.compile(rb'"(\w+)"\s*:')

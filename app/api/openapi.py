@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from app.api.problems import Problem
+from app.api.common_problems import add_common_problems, problem_examples
+from app.api.problems import Problem, documented, form_of
 from app.api.tensorflow import ColumnPredictions, Examples, PredictColumns, PredictRows, RowPredictions
 from app.domain.rollouts import PromoteIn, RolloutIn
 from app.domain.specs import posted_spec_adapter
@@ -84,11 +85,12 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         described = adapter.json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[name] = described
+    document["components"]["examples"] = problem_examples()
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _replace_default_problem(path, operation)
+            add_common_problems(path, operation, form.describe if (form := form_of(app, path)) else documented)
             _forget_empty_defaults(operation)
             _name_body(operation, schemas)
             if path.endswith(":predict"):
@@ -128,19 +130,6 @@ def _name_properties(node: object) -> None:
             ((pattern, values),) = node.pop("patternProperties").items()
             node["additionalProperties"] = values
             node["propertyNames"] = values if values.get("pattern") == pattern else {"pattern": pattern}
-
-
-def _replace_default_problem(path: str, operation: dict[str, Any]) -> None:
-    """Replace FastAPI's own description of a 422, which no operation answers; other protocols know no 422."""
-    described = operation["responses"].get("422", {}).get("content", {})
-    if path.startswith("/v2"):
-        operation["responses"].pop("422", None)
-    elif "application/json" in described:
-        problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
-        operation["responses"]["422"] = {
-            "description": "A parameter is not valid.",
-            "content": {"application/problem+json": problem},
-        }
 
 
 def _describe_prediction(operation: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -21,8 +21,14 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
 CLIENT_CLOSED_REQUEST = 499  # no standard; nginx counts it so
 _TENSORFLOW_VERBS = (":predict", ":classify", ":regress")
-# How the clients of another protocol read errors.
-ErrorForm: TypeAlias = Callable[[LeanfuseError, Mapping[str, str]], Response]
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+class ErrorForm(NamedTuple):
+    """How the clients of another protocol read errors, and how the OpenAPI document describes them."""
+
+    answer: Callable[[LeanfuseError, Mapping[str, str]], Response]
+    describe: Callable[..., Responses]
 
 
 class WrongField(BaseModel):
@@ -77,14 +83,19 @@ def problem_response(
 def refusal_response(scope: Scope, error: LeanfuseError, *, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer to a request that failed, in the form of the protocol that its path belongs to."""
     path = scope["path"]
-    for prefix, form in getattr(scope["app"].state, "error_forms", {}).items():
-        if path == prefix or path.startswith(f"{prefix}/"):
-            answer: Response = form(error, _with_retry(error, headers))
-            return answer
+    form = form_of(scope["app"], path)
+    if form is not None:
+        return form.answer(error, _with_retry(error, headers))
     # TensorFlow Serving's clients read `error`; ours read the rest.
     extra = {"error": error.detail} if path.endswith(_TENSORFLOW_VERBS) else {}
     request_id = str(scope.get("state", {}).get("request_id", "unknown"))
     return problem_response(error, request_id, headers=headers, extra=extra)
+
+
+def form_of(app: FastAPI, path: str) -> ErrorForm | None:
+    """Return the form of errors below the paths of another protocol, None for our own."""
+    forms: Mapping[str, ErrorForm] = getattr(app.state, "error_forms", {})
+    return next((form for prefix, form in forms.items() if path == prefix or path.startswith(f"{prefix}/")), None)
 
 
 def _with_retry(error: LeanfuseError, headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -94,15 +105,20 @@ def _with_retry(error: LeanfuseError, headers: Mapping[str, str] | None) -> dict
     return sent
 
 
-def documented(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
+def documented(*kinds: type[LeanfuseError]) -> Responses:
     """Return the `responses` of an operation that may fail in these ways, for the OpenAPI document."""
     by_code: dict[int, list[type[LeanfuseError]]] = {}
     for kind in kinds:
         by_code.setdefault(kind.code, []).append(kind)
-    schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: _described(group) for code, group in sorted(by_code.items())}
+
+
+def _described(kinds: Sequence[type[LeanfuseError]]) -> dict[str, Any]:
+    examples = {kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in kinds}
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}
     return {
-        code: {"description": "; ".join(f"`{kind.slug}`: {kind.title}" for kind in group), "content": schema}
-        for code, group in sorted(by_code.items())
+        "description": "; ".join(f"`{kind.slug}`: {kind.title}" for kind in kinds),
+        "content": {MEDIA_TYPE: content},
     }
 
 

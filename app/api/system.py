@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from app import __version__
 from app.api.deps import Services, Wired
 from app.api.problem_page import prefers_html, problem_page
-from app.api.problems import documented
+from app.api.problems import Responses, documented
 from app.db import jobs
 from app.db.session import reading
 from app.domain import errors
@@ -38,6 +38,21 @@ class Version(BaseModel):
     parts: dict[str, str]
 
 
+class Check(BaseModel):
+    """Whether a part answers, and how quickly."""
+
+    ok: bool
+    milliseconds: float
+
+
+class Readiness(BaseModel):
+    """Whether the service can serve, part by part."""
+
+    ready: bool
+    checks: dict[str, Check]
+    detail: str = Field("", description="What fails; only where it is not ready.")
+
+
 class ProblemKind(BaseModel):
     """A kind of problem: what it means, and what to do about it."""
 
@@ -48,13 +63,19 @@ class ProblemKind(BaseModel):
     remedy: str = Field(description="What to do; the `hint` of a problem says it for the case at hand.")
 
 
+_READINESS: Responses = {
+    200: {"description": "Ready.", "model": Readiness},
+    503: {"description": "Not ready: `detail` names what fails.", "model": Readiness},
+}
+
+
 @router.get("/livez", summary="Is the process alive?")
 async def get_liveness() -> dict[str, bool]:
     """Answer, and do nothing else."""
     return {"live": True}
 
 
-@router.get("/readyz", summary="Can it serve?", response_model=None, responses=documented(errors.UnavailableError))
+@router.get("/readyz", summary="Can it serve?", response_model=None, responses=_READINESS)
 def get_readiness(wired: Wired) -> Response:
     """Check database, schema, registry view and store; 503 names what fails."""
     checks = {name: _measure(check, wired) for name, check in _CHECKS.items()}

@@ -13,6 +13,7 @@ from app.api.deps import Services
 from app.main import create_app
 from app.settings import Limits, Settings
 from tests.api.builders import Registry, files_under
+from tests.api.contract import held_client
 
 LIMITS = Limits(body_bytes=1_000_000, upload_bytes=2_000_000)
 
@@ -30,7 +31,7 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+    with held_client(app) as client:
         yield client
 
 
@@ -62,7 +63,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> I
     database = shutil.copyfile(sqlite_template, folder / "leanfuse.db")
     settings = Settings(home=folder / "home", database_url=f"sqlite:///{database}", limits=LIMITS)
     app = create_app(settings)
-    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+    with held_client(app) as client:
         services: Services = app.state.services
         registry = Registry(services.sessions, services.store)
         registry.add_dataset()

@@ -14,6 +14,7 @@ from app.domain.prediction_errors import EmptyInputError
 from app.main import create_app
 from app.settings import Settings
 from tests.api.builders import ROW, Registry, assert_problem
+from tests.api.contract import held_client
 
 VENDOR = Path(ui.__file__).parent / "static" / "vendor" / "swagger-ui"
 
@@ -33,7 +34,7 @@ def test_a_healthy_process_is_alive_and_ready(client: TestClient) -> None:
 
 def test_without_a_migrated_database_it_lives_but_is_not_ready(tmp_path: Path, settings: Settings) -> None:
     empty = settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'empty.db'}"})
-    with TestClient(create_app(empty), base_url="http://localhost", raise_server_exceptions=False) as client:
+    with held_client(create_app(empty)) as client:
         assert client.get("/livez").status_code == 200
         ready = client.get("/readyz")
         assert ready.status_code == 503

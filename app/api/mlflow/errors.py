@@ -1,6 +1,6 @@
 """What MLflow's clients read when a request fails: `{"error_code", "message"}` with codes of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastapi import Response
@@ -36,6 +36,12 @@ _CODES: tuple[tuple[type[LeanfuseError], _Code], ...] = (
     (errors.UnavailableError, _Code("TEMPORARILY_UNAVAILABLE", 503)),
 )
 _INTERNAL = _Code("INTERNAL_ERROR", 500)
+_MESSAGE = "What happened, and how to mend it."
+_SCHEMA = {
+    "type": "object",
+    "properties": {"error_code": {"type": "string"}, "message": {"type": "string", "description": _MESSAGE}},
+    "required": ["error_code", "message"],
+}
 
 
 def error_response(error: LeanfuseError, headers: Mapping[str, str]) -> Response:
@@ -46,5 +52,25 @@ def error_response(error: LeanfuseError, headers: Mapping[str, str]) -> Response
 
 def mlflow_error(error: LeanfuseError) -> tuple[int, dict[str, Any]]:
     """Return the HTTP code and the body that an error becomes."""
-    chosen = next((code for kind, code in _CODES if isinstance(error, kind)), _INTERNAL)
+    chosen = _code_of(type(error))
     return chosen.code, {"error_code": chosen.name, "message": f"{error.detail} {error.hint}".strip()}
+
+
+def described_errors(*kinds: type[LeanfuseError]) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of an operation that may fail in these ways, for the OpenAPI document."""
+    by_code: dict[int, list[_Code]] = {}
+    for code in dict.fromkeys(map(_code_of, kinds)):
+        by_code.setdefault(code.code, []).append(code)
+    return {code: _described(names) for code, names in sorted(by_code.items())}
+
+
+def _described(codes: Sequence[_Code]) -> dict[str, Any]:
+    examples = {code.name: {"value": {"error_code": code.name, "message": _MESSAGE}} for code in codes}
+    return {
+        "description": "; ".join(f"`{code.name}`" for code in codes),
+        "content": {"application/json": {"schema": _SCHEMA, "examples": examples}},
+    }
+
+
+def _code_of(kind: type[LeanfuseError]) -> _Code:
+    return next((code for known, code in _CODES if issubclass(kind, known)), _INTERNAL)

@@ -14,9 +14,11 @@ from app import __version__
 from app.api.deps import services
 from app.api.mlflow import artifacts, models, versions
 from app.api.mlflow import requests as sent
+from app.api.mlflow.errors import described_errors
 from app.api.mlflow.replies import Reply
 from app.api.openapi import json_body
 from app.domain import errors, request_errors
+from app.domain.errors import LeanfuseError
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -159,9 +161,6 @@ def routers() -> tuple[APIRouter, APIRouter]:
     return _router("/api", shown=True), _router("/ajax-api", shown=False)
 
 
-_REFUSED: dict[str, Any] = {"description": 'As MLflow refuses: `{"error_code", "message"}`.'}
-
-
 def _router(start: str, *, shown: bool) -> APIRouter:
     router = APIRouter(tags=["mlflow"], include_in_schema=shown)
     for operation in OPERATIONS:
@@ -176,7 +175,11 @@ def _router(start: str, *, shown: bool) -> APIRouter:
         _download,
         summary="Download a file of a version",
         name="mlflow_download_artifact",
-        responses={404: _REFUSED, 503: _REFUSED},
+        responses={
+            206: {"description": "The range that was asked for."},
+            416: {"description": "Several ranges, or one beyond the end."},
+            **described_errors(errors.ModelNotFoundError, errors.NotFoundError, errors.ArtifactCorruptedError),
+        },
     )
     add(f"{start}/3.0/mlflow/server-info", _server_info, summary="What this registry can do", name="mlflow_server_info")
     hidden = partial(router.add_api_route, include_in_schema=False)
@@ -245,12 +248,18 @@ def _id_of(operation: Operation) -> str:
 
 def _described(operation: Operation) -> dict[str, Any]:
     answered = {"description": "As MLflow answers.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    changes = (errors.ConflictError,) if operation.method != "GET" else ()
+    refused = described_errors(errors.InvalidRequestError, errors.ModelNotFoundError, *_taken(operation), *changes)
     return {
         "summary": operation.summary,
         "description": operation.handler.__doc__,
         "response_model": None,
-        "responses": {200: answered, 400: _REFUSED, 404: _REFUSED, 409: _REFUSED, 503: _REFUSED},
+        "responses": {200: answered, **refused},
     }
+
+
+def _taken(operation: Operation) -> tuple[type[LeanfuseError], ...]:
+    return (errors.AlreadyExistsError,) if operation.path.endswith(("create", "rename")) else ()
 
 
 def _sent(operation: Operation) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter
 from sqlalchemy.orm import Session
 
-from app.api.bodies import read_model
+from app.api.bodies import CHECKED_FIELDS, STRICT_JSON, read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.problems import documented
@@ -76,13 +76,11 @@ async def _read_alias(request: Request, name: NameInPath, alias: AliasInPath) ->
         {"promote version 1": {"version": 1}, "promote a rejected version": {"version": 1, "force": True}},
     ),
     responses=documented(
-        errors.MalformedJsonError,
+        *STRICT_JSON,
+        *CHECKED_FIELDS,
         errors.ModelNotFoundError,
-        errors.PayloadTooLargeError,
         errors.VersionRejectedError,
         errors.PreconditionFailedError,
-        errors.InvalidRequestError,
-        errors.UnsupportedMediaTypeError,
         errors.ArtifactCorruptedError,
     ),
 )

@@ -12,7 +12,7 @@ from app.api.problems import documented
 from app.db import datasets
 from app.db.registry import SERVED_STATES, VersionRow
 from app.db.session import reading
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.errors import FieldError
 from app.domain.explain import suggest
 from app.domain.models import Metrics
@@ -129,7 +129,12 @@ class _Ranked(NamedTuple):
 @router.get(
     "/compare",
     summary="Compare models",
-    responses=documented(errors.DatasetNotFoundError, errors.UnknownFieldError, errors.UnknownComponentError),
+    responses=documented(
+        errors.DatasetNotFoundError,
+        errors.UnknownFieldError,
+        errors.UnknownComponentError,
+        request_errors.NonFiniteNumberError,
+    ),
 )
 def compare_models(request: Request, wired: Wired, asked: Annotated[Comparison, Query()]) -> Leaderboard:
     """Return versions with their figures, the Pareto front of costs against quality, and the best within limits."""

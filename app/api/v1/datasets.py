@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from app.api.bodies import Json, read_small_json
+from app.api.bodies import CHECKED_FIELDS, STRICT_JSON, Json, read_small_json
 from app.api.deps import Services, Wired
 from app.api.forms import copy_upload, form_options, opened_form, required_file, workspace
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
@@ -20,8 +20,9 @@ from app.datasets.options import Builtin, IngestOptions
 from app.db import datasets
 from app.db.session import reading
 from app.db.tables import Dataset
-from app.domain import errors
+from app.domain import errors, upload_errors
 from app.domain.datasets import DatasetManifest, RowSet
+from app.domain.error_tree import all_errors
 from app.domain.explain import explain_validation
 
 router = APIRouter(prefix="/v1", tags=["datasets"])
@@ -33,6 +34,14 @@ _TEXT_OPTIONS = frozenset(
         *("name", "builtin", "features", "task", "target", "group", "weight", "order", "part"),
         *("report_pattern", "group_pattern"),
     ]
+)
+_BROKEN_UPLOADS = (
+    *all_errors(errors.UnreadableFileError),
+    upload_errors.DigestMismatchError,
+    upload_errors.UnsupportedWavEncodingError,
+    upload_errors.DecompressionBombError,
+    upload_errors.ImageTooLargeError,
+    upload_errors.AudioTooLongError,
 )
 _FILE = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
@@ -75,12 +84,13 @@ _BODY: dict[str, Any] = {
     responses={
         200: {"model": DatasetOut, "description": "The same data set was there already."},
         **documented(
+            *STRICT_JSON,
+            *CHECKED_FIELDS,
+            *_BROKEN_UPLOADS,
             errors.MalformedRequestError,
+            errors.UnknownComponentError,
+            errors.InvalidNameError,
             errors.AlreadyExistsError,
-            errors.PayloadTooLargeError,
-            errors.UnsupportedMediaTypeError,
-            errors.UnreadableFileError,
-            errors.InvalidRequestError,
             errors.DatasetUnavailableError,
         ),
     },

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 
+from app.api.bodies import CHECKED_FIELDS, STRICT_JSON
 from app.api.deps import Services, Wired
 from app.api.forms import copy_upload, form_options, opened_form, required_file, workspace
 from app.api.idempotency import OptionalKey, fingerprint
@@ -87,19 +88,19 @@ class _Upload(NamedTuple):
     response_model=JobOut,
     openapi_extra=_BODY,
     responses=documented(
+        *STRICT_JSON,
+        *CHECKED_FIELDS,
         errors.MalformedRequestError,
+        errors.UnknownComponentError,
+        errors.InvalidNameError,
         request_errors.InvalidIdempotencyKeyError,
         request_errors.IdempotencyInProgressError,
-        errors.PayloadTooLargeError,
-        errors.UnsupportedMediaTypeError,
         import_errors.UnsupportedModelFormatError,
         import_errors.InvalidModelError,
         import_errors.UnsafeModelError,
         errors.ModelTooLargeError,
         errors.ShapeMismatchError,
         errors.DatasetNotFoundError,
-        errors.InvalidRequestError,
-        errors.UnreadableFileError,
         request_errors.IdempotencyKeyReusedError,
     ),
 )

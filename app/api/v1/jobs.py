@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
-from app.api.bodies import read_json
+from app.api.bodies import CHECKED_FIELDS, STRICT_JSON, read_json
 from app.api.deps import Services, Wired
 from app.api.idempotency import OptionalKey, fingerprint
 from app.api.openapi import json_body
@@ -54,16 +54,13 @@ Body = Annotated[bytes, Depends(read_json)]
     responses={
         200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec would be accepted."},
         **documented(
-            errors.MalformedJsonError,
+            *STRICT_JSON,
+            *CHECKED_FIELDS,
             request_errors.InvalidIdempotencyKeyError,
             errors.ModelNotReadyError,
             errors.VersionRejectedError,
             request_errors.IdempotencyInProgressError,
-            errors.PayloadTooLargeError,
-            errors.UnsupportedMediaTypeError,
-            errors.UnknownFieldError,
             errors.UnknownComponentError,
-            errors.OutOfRangeError,
             errors.InvalidNameError,
             errors.InvalidEnsembleError,
             MethodNotApplicableError,
@@ -73,7 +70,7 @@ Body = Annotated[bytes, Depends(read_json)]
             errors.ModelTooLargeError,
             errors.InvalidArchitectureError,
             request_errors.IdempotencyKeyReusedError,
-            errors.DatabaseUnavailableError,
+            errors.ArtifactCorruptedError,
         ),
     },
 )

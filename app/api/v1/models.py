@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field, TypeAdapter
 
-from app.api.bodies import read_model
+from app.api.bodies import CHECKED_FIELDS, STRICT_JSON, read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.pages import LISTING, Pages, refuse_unknown_filters
@@ -51,14 +51,7 @@ class DescriptionIn(Value):
 
 _tags: TypeAdapter[TagsIn] = TypeAdapter(TagsIn)
 _description: TypeAdapter[DescriptionIn] = TypeAdapter(DescriptionIn)
-_REFUSALS = (
-    errors.MalformedJsonError,
-    errors.ModelNotFoundError,
-    errors.ModelDeletedError,
-    errors.InvalidRequestError,
-    errors.UnsupportedMediaTypeError,
-    errors.PayloadTooLargeError,
-)
+_REFUSALS = (*STRICT_JSON, *CHECKED_FIELDS, errors.ModelNotFoundError)
 
 
 # Bodies are read only where the path names something, so they ask for the path too.
@@ -145,7 +138,7 @@ async def _version(wired: Services, reference: Reference, response: Response) ->
     "/models/{name}/versions/{version}",
     summary="Replace a version's tags",
     openapi_extra=json_body(_tags.json_schema(), {"one tag": {"tags": {"team": "vision"}}}),
-    responses=documented(*_REFUSALS),
+    responses=documented(*_REFUSALS, errors.ModelDeletedError),
 )
 def update_version(
     wired: Wired, name: NameInPath, version: VersionInPath, body: Annotated[TagsIn, Depends(_read_tags)]

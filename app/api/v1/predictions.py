@@ -87,6 +87,7 @@ _DOCUMENTED: dict[str, Any] = {
             errors.OutOfRangeError,
             errors.ArtifactCorruptedError,
             errors.OverloadedError,
+            prediction_errors.ModelLoadingError,
             prediction_errors.PredictionTimeoutError,
         ),
     },

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from app.api.bodies import read_model
+from app.api.bodies import CHECKED_FIELDS, STRICT_JSON, read_model
 from app.api.deps import Services, Wired
 from app.api.openapi import json_body
 from app.api.problems import documented
@@ -60,13 +60,14 @@ async def _read_promotion(request: Request) -> PromoteIn:
         },
     ),
     responses=documented(
+        *STRICT_JSON,
+        *CHECKED_FIELDS,
+        errors.UnknownComponentError,
         errors.ModelNotFoundError,
         errors.VersionRejectedError,
         errors.ConflictError,
         errors.ShapeMismatchError,
         errors.PreconditionFailedError,
-        errors.OutOfRangeError,
-        errors.UnsupportedMediaTypeError,
         errors.ArtifactCorruptedError,
     ),
 )
@@ -125,13 +126,13 @@ def delete_rollout(wired: Wired, name: NameInPath, alias: AliasInPath) -> None:
         },
     ),
     responses=documented(
+        *STRICT_JSON,
+        *CHECKED_FIELDS,
         errors.ModelNotFoundError,
         errors.VersionRejectedError,
         errors.GateNotMetError,
         errors.ShapeMismatchError,
         errors.PreconditionFailedError,
-        errors.OutOfRangeError,
-        errors.UnsupportedMediaTypeError,
         errors.ArtifactCorruptedError,
     ),
 )

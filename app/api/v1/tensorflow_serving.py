@@ -14,7 +14,7 @@ from app.api.tensorflow import Classified, Examples, ModelMetadata, Regressed
 from app.api.v1.answers import Array, Wanted, ask_along, main_output, reply
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version, route_version
 from app.db.registry import VersionRow
-from app.domain import errors, prediction_errors
+from app.domain import errors, prediction_errors, request_errors
 from app.domain.datasets import Task
 from app.domain.explain import explain_validation
 from app.domain.names import Reference
@@ -28,8 +28,12 @@ _VERBS: dict[Task, str] = {"classification": "classify", "regression": "regress"
 _examples: TypeAdapter[Examples] = TypeAdapter(Examples)
 _PROBLEMS = documented(
     errors.MalformedJsonError,
+    request_errors.NumberOutOfRangeError,
+    request_errors.InvalidStringError,
+    errors.InvalidRequestError,
     errors.ModelNotFoundError,
     errors.ModelNotReadyError,
+    errors.VersionRejectedError,
     errors.ModelDeletedError,
     prediction_errors.BatchTooLargeError,
     errors.UnsupportedMediaTypeError,
@@ -41,6 +45,7 @@ _PROBLEMS = documented(
     errors.UnknownFieldError,
     errors.ArtifactCorruptedError,
     errors.OverloadedError,
+    prediction_errors.ModelLoadingError,
     prediction_errors.PredictionTimeoutError,
 )
 
