@@ -42,7 +42,7 @@ def inputs_to_rows(inputs: object, signature: InputSignature) -> Rows:
 
 def texts_to_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
     """Return rows from a query's values: numbers split by commas, in C order, or plain text for a model of text."""
-    if _takes_text(signature):
+    if takes_text(signature):
         return _text_rows(texts, signature)
     flat = [_numbers(text, index) for index, text in enumerate(texts)]
     wanted = prod(signature.shape)
@@ -76,7 +76,7 @@ def _to_rows(values: object, signature: InputSignature) -> Rows:
             f"The input is no list of rows; tensor `{TENSOR}` takes {_shown(signature)}.", hint="Send a list of rows."
         )
     _check_count(len(values))
-    if _takes_text(signature) and isinstance(values[0], str | dict):
+    if takes_text(signature) and isinstance(values[0], str | dict):
         return _text_rows([_text(item, index) for index, item in enumerate(values)], signature)
     if takes_pictures(signature) and isinstance(values[0], dict):
         return pictures_to_rows(values, signature)
@@ -201,7 +201,8 @@ def _refuse_where(wrong: NDArray[np.bool_], array: Rows, what: str) -> None:
         )
 
 
-def _takes_text(signature: InputSignature) -> bool:
+def takes_text(signature: InputSignature) -> bool:
+    """Tell whether rows are texts: bytes of UTF-8, cut or padded to one length."""
     return signature.dtype == "uint8" and len(signature.shape) == 1
 
 
