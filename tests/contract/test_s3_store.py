@@ -104,7 +104,7 @@ def test_a_bucket_that_is_not_there_is_told(shared_object_store: ObjectStore, tm
 
 
 def test_a_refusal_says_what_to_check_and_shows_no_secret(
-    shared_object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    shared_object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = "another-secret-than-the-right-one"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", wrong)
@@ -114,7 +114,7 @@ def test_a_refusal_says_what_to_check_and_shows_no_secret(
         store.put(write(tmp_path / "file", b"weights"))
     assert "AWS_SECRET_ACCESS_KEY" in told.value.hint
     traceback = "".join(format_exception(told.value))
-    seen = f"{told.value!r} {traceback} {store!r} {vars(store)} {capfd.readouterr()}"
+    seen = f"{told.value!r} {traceback} {store!r} {vars(store)} {caplog.text}"
     assert "store_failed" in seen, "the log was looked at too"
     assert wrong not in seen
     assert SECRET_KEY not in seen
