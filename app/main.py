@@ -22,7 +22,7 @@ from app.api.express import Express
 from app.api.leaving import noticing_signals
 from app.api.middleware import Gate
 from app.api.openapi import install_openapi
-from app.api.problems import install_handlers
+from app.api.problems import ErrorForm, documented, install_handlers
 from app.api.v1 import predict
 from app.api.watching import EventWatch
 from app.db.migrate import is_current
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     system.install_static(app)
     pages = install_pages(app)
-    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS, "/ui": pages.error})
+    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS, "/ui": ErrorForm(pages.error, documented)})
     install_openapi(app)
     gate = partial(
         Gate,
