@@ -1,0 +1,40 @@
+"""Write what the job files came to as a table."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+HEAD = (
+    "| job file | accuracy %, 95 % interval | parameters | bytes | ms, one row | against | difference in points | verdict |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def table(results: Mapping[str, Mapping[str, Any]], machine: str) -> str:
+    """Return the table in Markdown, with what it was measured on and how."""
+    text = (
+        "`python -m benchmarks.methods` submits them, each in turn, to a service of its own; *against* is the parent, the "
+        f"teacher, the best member or, of a `train` job, the most frequent class. Measured on {machine}. "
+        "The report set of `digits` has 359 rows: differences of fewer than about three points are rarely shown."
+    )
+    return "\n".join((text, "", *HEAD, *_lines(results))) + "\n"
+
+
+def _lines(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, result in results.items():
+        low, high = (100 * bound for bound in result["accuracy_interval"])
+        verdict = result["verdict"] + (", rejected" if result["state"] == "rejected" else "")
+        cells = (
+            f"[{name}]({_page(name)})",
+            f"{100 * result['accuracy']:.1f} ({low:.1f} to {high:.1f})",
+            f"{result['parameters']:,}",
+            f"{result['served_bytes']:,}",
+            f"{result['latency_ms_batch_1']:.3f}",
+            result["against"],
+            f"{100 * result['difference']:+.1f}",
+            verdict,
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _page(name: str) -> str:
+    return "train.md#the-second-parent" if name == "train_mlp" else f"{name}.md"
