@@ -127,7 +127,7 @@ def soup(results: Results) -> Drawing:
     for end in ends:
         drawing.path((end, middle), "c-line dashed")
     drawing.circle(*middle, 8, "c")
-    drawing.text(middle[0] - 12, middle[1] + 26, "soup: their mean", "c", anchor="end")
+    drawing.text(middle[0] + 34, middle[1] + 24, "soup: their mean", "c", anchor="start")
     drawing.text(430, 66, "fine-tunes", "b", anchor="start")
     given = []
     for member in made["method"]["members"]:
