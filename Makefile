@@ -55,6 +55,7 @@ bench-scale: install ## measure what one node, one database and one job's follow
 	@$(BIN)/python -m benchmarks.scale
 
 docs: install ## build the pages into site/, which needs no network to be read
+	$(BIN)/python .ci/troubleshooting.py
 	$(BIN)/zensical build --strict --clean
 
 check: install ## lint, types, import rules, spelling
