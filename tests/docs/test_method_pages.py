@@ -8,6 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from app.domain import specs
+from app.domain.predict_specs import PredictSpec
+from app.domain.training_specs import Augmentation, TrainingSpec
 from benchmarks.figures.__main__ import FIGURES, FOLDER, drawn
 from benchmarks.methods.files import JOBS, named_models, read_jobs
 
@@ -91,3 +93,26 @@ def test_figures_are_those_that_the_measured_figures_give() -> None:
         assert (FOLDER / f"{name}.svg").read_text(encoding="utf-8") == drawing.svg(), (
             "run: python -m benchmarks.figures"
         )
+
+
+@pytest.mark.parametrize("kind", [specs.TrainSpec, specs.SearchSpec, PredictSpec])
+def test_every_option_of_a_kind_of_job_stands_on_its_page(kind: type[BaseModel]) -> None:
+    name = typing.get_args(kind.model_fields["kind"].annotation)[0]
+    own = kind.model_fields.keys() - specs.BaseSpec.model_fields.keys() - {"kind"}
+    assert [option for option in sorted(own) if f"| `{option}` |" not in page(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        (specs.BaseSpec, "jobs"),
+        (specs.EnsembleSpec, "ensembles"),
+        (TrainingSpec, "training"),
+        (Augmentation, "training"),
+    ],
+)
+def test_every_option_that_many_methods_share_stands_on_its_page(kind: type[BaseModel], where: str) -> None:
+    text = (METHODS.parent / f"{where}.md").read_text(encoding="utf-8")
+    inherited = specs.BaseSpec.model_fields.keys() if kind is specs.EnsembleSpec else set[str]()
+    options = kind.model_fields.keys() - inherited - {"kind", "method"}
+    assert [option for option in sorted(options) if f"`{option}`" not in text] == []
