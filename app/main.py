@@ -41,6 +41,7 @@ from app.serving.view import RegistryView
 from app.serving.warming import warming
 from app.settings import Settings
 from app.store import open_store
+from app.ui import install_pages
 
 if TYPE_CHECKING:
     from app.serving.loading import PlanMaker
@@ -74,7 +75,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (system.router, *v1.ROUTERS, *v2.ROUTERS, *mlflow.ROUTERS):
         app.include_router(router)
     system.install_static(app)
-    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS})
+    pages = install_pages(app)
+    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS, "/ui": pages.error})
     install_openapi(app)
     gate = partial(
         Gate,

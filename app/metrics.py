@@ -5,6 +5,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app import __version__
@@ -134,11 +135,19 @@ class Metrics:
             self._jobs.clear()
         for (state, kind), count in jobs.items():
             self._jobs.labels(state, kind).set(count)
+        return generate_latest(self._added_up())
+
+    def families(self) -> list[Metric]:
+        """Return every metric with its samples, as Prometheus would read them."""
+        return list(self._added_up().collect())
+
+    def _added_up(self) -> CollectorRegistry:
+        """Return the registry of this process, or one that adds up those of all processes that count together."""
         if not _SHARED:
-            return generate_latest(self._registry)
+            return self._registry
         added_up = CollectorRegistry()
         MultiProcessCollector(added_up)  # type: ignore[no-untyped-call]
-        return generate_latest(added_up)
+        return added_up
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -14,6 +14,7 @@ from app.db.events import NewEvent
 from app.db.session import Sessions
 from app.domain.errors import DatabaseUnavailableError
 from app.domain.jobs import Phase, Timing
+from app.domain.pace import Mark, add_mark, is_long_ago, remaining_seconds
 from app.logging import get_logger
 
 log = get_logger(__name__)
@@ -50,6 +51,8 @@ class LeaseKeeper:
         self._events: list[NewEvent] = []
         self._step, self._total_steps = step, 0
         self._percent = -1
+        self._marks: tuple[Mark, ...] = ()
+        self._began_at = self._told_at = 0.0
         self._phase: Phase = "preparing"
         self._news = False
         self._lines = 0
@@ -57,15 +60,23 @@ class LeaseKeeper:
         self.fenced = False
 
     def progress(self, step: int, total_steps: int) -> None:
-        """Note the step; the first is told at once, and a whole percent more is an event."""
+        """Note the step; the first is told at once, a whole percent more is an event, and so is a tenth more time."""
         with self._lock:
-            first = self._percent < 0
+            first, now = self._percent < 0, time.monotonic()
             self._step, self._total_steps = step, total_steps
+            self._marks = add_mark(self._marks, Mark(now, step))
             percent = 100 * step // max(1, total_steps)
-            if percent != self._percent:
-                self._percent = percent
-                self._events.append(NewEvent("progress", {"step": step, "total_steps": total_steps}))
+            if first:
+                self._began_at = now
+            if percent != self._percent or is_long_ago(self._told_at, began_seconds=self._began_at, now_seconds=now):
+                self._percent, self._told_at = percent, now
+                self._events.append(self._progress_event())
             self._hurry(0.0 if first else _NEWS_SECONDS)
+
+    def _progress_event(self) -> NewEvent:
+        left = remaining_seconds(self._marks, self._total_steps)
+        told = {"step": self._step, "total_steps": self._total_steps}
+        return NewEvent("progress", {**told, "remaining_seconds": None if left is None else round(left, 1)})
 
     def reached(self, step: int) -> None:
         """Note a step that is certain, as a checkpoint's is, though no progress told it."""

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.explain import explain_validation
 
 Body = TypeVar("Body")
@@ -109,7 +109,7 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(text: str) -> float:
-    raise errors.NonFiniteNumberError(f"The body contains {text}.", hint="JSON has only finite numbers.")
+    raise request_errors.NonFiniteNumberError(f"The body contains {text}.", hint="JSON has only finite numbers.")
 
 
 def _finite(text: str) -> float:
@@ -124,7 +124,9 @@ def _int64(text: str) -> int:
         number = int(text)
         if -(2**63) <= number < 2**63:
             return number
-    raise errors.NumberOutOfRangeError(f"The integer {text[:24]} does not fit 64 bits.", hint="Send a smaller number.")
+    raise request_errors.NumberOutOfRangeError(
+        f"The integer {text[:24]} does not fit 64 bits.", hint="Send a smaller number."
+    )
 
 
 def _too_deep() -> errors.MalformedJsonError:
@@ -154,7 +156,7 @@ def _check_values(value: Json) -> None:
 def check_text(text: str) -> None:
     """Raise InvalidStringError for what PostgreSQL cannot store."""
     if "\x00" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
-        raise errors.InvalidStringError(
+        raise request_errors.InvalidStringError(
             "A string holds U+0000 or half of a surrogate pair.", hint="Send text that can be stored as UTF-8."
         )
 

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import CLIENT_CLOSED_REQUEST, refusal_response
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.errors import LeanfuseError
 from app.logging import get_logger
 from app.metrics import Metrics
@@ -24,6 +24,11 @@ _PAGE_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+# The dashboard's own pages hold no inline script or style; figures are drawn in place, samples are data URLs.
+_DASHBOARD_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -33,6 +38,7 @@ _HEADERS = (
 )
 _LASTING_HEADERS = (*_HEADERS, (b"content-security-policy", _POLICY))
 _PASSING_HEADERS = (*_LASTING_HEADERS, (b"cache-control", b"no-store"))
+_DASHBOARD_HEADERS = (*_HEADERS, (b"content-security-policy", _DASHBOARD_POLICY), (b"cache-control", b"no-store"))
 _PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", _PAGE_POLICY), (b"cache-control", b"no-store"))
 
 
@@ -94,7 +100,7 @@ class Gate:
     def _refusal(self, headers: Headers, limit: int) -> LeanfuseError | None:
         host = headers.get("host", "")
         if "*" not in self._allowed_hosts and _without_port(host) not in self._allowed_hosts:
-            return errors.InvalidHostError(
+            return request_errors.InvalidHostError(
                 f"This service is not {host[:80]!r}.", hint="Use the address that it listens on."
             )
         length = headers.get("content-length", "")
@@ -146,7 +152,9 @@ class _Answer:
 
 
 def _headers_of(path: str) -> tuple[tuple[bytes, bytes], ...]:
-    if path == "/docs":
+    if path == "/" or path.startswith("/ui/"):
+        return _DASHBOARD_HEADERS
+    if path == "/docs" or path.startswith("/docs/"):
         return _PAGE_HEADERS
     return _LASTING_HEADERS if path.startswith(("/static/", "/v1/")) else _PASSING_HEADERS
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from app.api.deps import Wired
 from app.db.pages import PageRequest
-from app.domain.errors import InvalidFilterError, InvalidPageTokenError
+from app.domain.request_errors import InvalidFilterError, InvalidPageTokenError
 
 DEFAULT_SIZE = 50
 LARGEST_SIZE = 1000

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.errors import LeanfuseError
 from app.domain.explain import explain_parameters, explain_validation
 
@@ -129,7 +129,7 @@ def answer_error(request: Request, error: Exception) -> Response:
 
 
 def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, str]]:
-    if isinstance(error, errors.MethodNotAllowedError):
+    if isinstance(error, request_errors.MethodNotAllowedError):
         return error, {"Allow": ", ".join(allowed_methods(request.app, request.url.path)) or "GET"}
     if isinstance(error, LeanfuseError):
         return error, {"Connection": "close"} if isinstance(error, errors.PayloadTooLargeError) else {}
@@ -162,7 +162,7 @@ def _wrong_method(request: Request, allowed: Sequence[str]) -> tuple[LeanfuseErr
     listed = ", ".join(allowed)
     detail = f"{request.method} is not possible on {request.url.path[:200]}."
     hint = f"Use one of {listed}." if allowed else ""
-    return errors.MethodNotAllowedError(detail, hint=hint), {"Allow": listed}
+    return request_errors.MethodNotAllowedError(detail, hint=hint), {"Allow": listed}
 
 
 def _nothing_at(request: Request) -> LeanfuseError:

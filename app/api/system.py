@@ -4,15 +4,16 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Header, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.staticfiles import StaticFiles
 
 from app import __version__
 from app.api.deps import Services, Wired
+from app.api.problem_page import prefers_html, problem_page
 from app.api.problems import documented
 from app.db import jobs
 from app.db.session import reading
@@ -38,12 +39,13 @@ class Version(BaseModel):
 
 
 class ProblemKind(BaseModel):
-    """A kind of problem: what it means."""
+    """A kind of problem: what it means, and what to do about it."""
 
     slug: str
     title: str
     status: int
     meaning: str
+    remedy: str = Field(description="What to do; the `hint` of a problem says it for the case at hand.")
 
 
 @router.get("/livez", summary="Is the process alive?")
@@ -114,18 +116,31 @@ async def list_problems() -> list[ProblemKind]:
     return sorted(map(_describe, all_errors()), key=lambda kind: kind.slug)
 
 
-@router.get("/problems/{slug}", summary="What does a problem mean?", responses=documented(errors.NotFoundError))
-async def get_problem(slug: str) -> ProblemKind:
-    """Explain one kind of problem."""
+@router.get(
+    "/problems/{slug}",
+    summary="What does a problem mean?",
+    response_model=ProblemKind,
+    responses={
+        200: {"content": {"application/json": {}, "text/html": {"schema": {"type": "string"}}}},
+        **documented(errors.NotFoundError),
+    },
+)
+async def get_problem(
+    slug: str, accept: Annotated[str, Header(description="`text/html` gives a page to read.")] = ""
+) -> Response:
+    """Explain one kind of problem: to a program as JSON, to a browser as a page."""
     kind = next((kind for kind in all_errors() if kind.slug == slug), None)
     if kind is None:
         raise errors.NotFoundError(f"There is no problem {slug[:80]!r}.", hint="GET /problems lists them.")
-    return _describe(kind)
+    told, negotiated = _describe(kind), {"Vary": "Accept"}
+    if prefers_html(accept):
+        return HTMLResponse(problem_page(told.model_dump()), headers=negotiated)
+    return JSONResponse(told.model_dump(), headers=negotiated)
 
 
 def _describe(kind: type[LeanfuseError]) -> ProblemKind:
     meaning = " ".join((kind.__doc__ or "").split())
-    return ProblemKind(slug=kind.slug, title=kind.title, status=kind.code, meaning=meaning)
+    return ProblemKind(slug=kind.slug, title=kind.title, status=kind.code, meaning=meaning, remedy=kind.remedy)
 
 
 @router.get("/docs", include_in_schema=False)

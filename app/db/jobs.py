@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, and_, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db import registering, registry, results
@@ -14,7 +14,7 @@ from app.db.dependencies import select_with_version
 from app.db.events import NewEvent, write_events
 from app.db.pages import Page, PageRequest, cut_page
 from app.db.registry import VersionRow
-from app.db.tables import Dataset, Job, JobAttempt, JobDependency, Model, ModelVersion
+from app.db.tables import Dataset, Job, JobAttempt, JobDependency, JobEvent, Model, ModelVersion
 from app.domain.errors import JobAlreadyFinishedError, JobNotFoundError
 from app.domain.jobs import PROTOCOL, TERMINAL_STATES, State
 
@@ -52,7 +52,7 @@ class Child:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job with the names that its ids stand for."""
+    """A job with the names that its ids stand for, and while it runs the last `progress` of this attempt."""
 
     job: Job
     dataset: str
@@ -63,6 +63,7 @@ class JobRow:
     reused_version: int | None = None
     reused_state: str | None = None
     reused_job_id: str | None = None
+    last_progress: JobEvent | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _insert_child(session: Session, child: Child, parent: Job, twins: dict[str, 
         registering.take_over(session, job, twins[child.job.recipe_digest])
 
 
-def _rows() -> Select[Job, str, str | None, int | None, str | None, str | None, int | None, str | None, str | None]:
+def _rows() -> Select[*tuple[Any, ...]]:
     taken, source = aliased(ModelVersion), aliased(Model)
     rows = select(
         Job,
@@ -236,12 +237,16 @@ def _rows() -> Select[Job, str, str | None, int | None, str | None, str | None, 
         taken.version,
         taken.state,
         taken.job_id,
+        JobEvent,
     )
     rows = rows.join(Dataset, Dataset.id == Job.dataset_id)
     rows = rows.outerjoin(ModelVersion, ModelVersion.id == Job.result_version_id)
     rows = rows.outerjoin(Model, Model.id == ModelVersion.model_id)
     rows = rows.outerjoin(taken, taken.id == Job.reused_version_id)
-    return rows.outerjoin(source, source.id == taken.model_id)
+    rows = rows.outerjoin(source, source.id == taken.model_id)
+    told = select(JobEvent.id).where(JobEvent.job_id == Job.id, JobEvent.type == "progress")
+    last = told.where(JobEvent.token == Job.token).order_by(JobEvent.id.desc()).limit(1).correlate(Job)
+    return rows.outerjoin(JobEvent, and_(Job.state == "running", JobEvent.id == last.scalar_subquery()))
 
 
 def _lock_family(session: Session, job_id: str) -> Job:

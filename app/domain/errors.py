@@ -1,8 +1,9 @@
-"""The failure model of Leanfuse.
+"""The failure model of Leanfuse. Leaves that are not named here are in the sister files: error_tree.py knows them all.
 
 LeanfuseError
   +- InvalidInputError (422)        what was sent can never work
   |    +- InvalidRequestError         fields that break their bounds, one FieldError each
+  |    +- UnknownFieldError
   |    +- UnknownComponentError       a name outside the allowed list
   |    +- OutOfRangeError
   |    +- InvalidNameError
@@ -12,45 +13,14 @@ LeanfuseError
   |    +- InvalidEnsembleError
   |    +- DatasetNotFoundError        a spec names a data set that does not exist
   |    +- ReferenceNotFoundError      a spec names a model that does not exist
-  |    +- UnreadableFileError         (its leaves, one for each way an upload breaks, are in upload_errors.py)
-  |    |    +- EmptyFileError
-  |    |    +- PickleNotAllowedError
-  |    |    +- DeclaredSizeMismatchError
-  |    |    +- TooManyMembersError
-  |    |    +- UnsupportedDtypeError
-  |    |    +- UnsupportedArchiveError
-  |    |    +- UnsafeArchivePathError
-  |    |    +- UnreadableMemberError
-  |    |    +- NoSamplesError
-  |    |    +- SingleClassError
-  |    |    +- LengthMismatchError
-  |    |    +- LabelOutOfRangeError
-  |    |    +- NonFiniteValuesError
-  |    |    +- InvalidCsvError
-  |    |    +- InvalidWavError
-  |    +- InvalidModelError, UnsafeModelError    an uploaded graph (in import_errors.py)
-  |    +- IdempotencyKeyReusedError   (repeated requests and ranges are in request_errors.py)
-  |    +- ReadOnlyFieldError
-  |    +- NonFiniteNumberError, NumberOutOfRangeError, InvalidStringError
-  |    +- InputShapeMismatchError, RaggedInputError, EmptyInputError, InvalidInputValueError (predictions)
-  |    +- TaskMismatchError           a model is asked for what another task answers
-  +- MalformedRequestError (400)
-  |    +- DigestMismatchError
-  |    +- MalformedJsonError
-  |    +- InvalidIdempotencyKeyError
-  |    +- InvalidPageTokenError
-  |    +- InvalidFilterError
-  |    +- InvalidHostError
-  +- MethodNotAllowedError (405)
-  +- UnsupportedMediaTypeError (415)
-  |    +- UnsupportedWavEncodingError
-  |    +- UnsupportedModelFormatError
-  +- PayloadTooLargeError (413)
-  |    +- DecompressionBombError
-  |    +- ImageTooLargeError
-  |    +- AudioTooLongError
-  |    +- BatchTooLargeError
-  +- PredictionTimeoutError (504)
+  |    +- UnreadableFileError         one leaf for each way an upload breaks (upload_errors.py)
+  |    +- what an uploaded graph may break (import_errors.py), what a prediction's input may (prediction_errors.py),
+  |       and what JSON may not hold (request_errors.py)
+  +- MalformedRequestError (400)    JSON, keys, page tokens, filters, hosts (request_errors.py), digests of uploads
+  +- MethodNotAllowedError (405)    in request_errors.py
+  +- UnsupportedMediaTypeError (415)  also of sounds and models (upload_errors.py, import_errors.py)
+  +- PayloadTooLargeError (413)     also of archives, images, sounds (upload_errors.py), batches (prediction_errors.py)
+  +- PredictionTimeoutError (504)   in prediction_errors.py
   +- NotSupportedError (501)
   +- NotFoundError (404)
   |    +- ModelNotFoundError
@@ -59,19 +29,21 @@ LeanfuseError
   +- ConflictError (409)
   |    +- AlreadyExistsError
   |    +- JobAlreadyFinishedError
+  |    +- ResultNotReadyError
   |    +- ModelNotReadyError
   |    +- VersionRejectedError        it failed its gate, so no name without a number leads to it
   |    +- StillReferencedError
-  |    +- GateNotMetError            a candidate does not meet the conditions of its promotion
-  |    +- IdempotencyInProgressError
+  |    +- GateNotMetError             a candidate does not meet the conditions of its promotion
+  |    +- IdempotencyInProgressError  in request_errors.py
   +- PreconditionFailedError (412)
-  +- RangeNotSatisfiableError (416)
+  +- RangeNotSatisfiableError (416) in request_errors.py
   +- UnavailableError (503)
   |    +- DatabaseUnavailableError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
   |    +- OverloadedError
-  |    +- ModelLoadingError
+  |    +- ModelLoadingError           in prediction_errors.py
   |    +- ArtifactCorruptedError
+  |    +- UnreachableError            told by the client alone
   +- JobError                       a job started and failed; job.error carries it (its leaves are in job_errors.py;
                                      one of them, MethodNotApplicableError (422), also refuses a job's spec)
 """
@@ -89,16 +61,22 @@ class FieldError(NamedTuple):
 
 
 class LeanfuseError(Exception):
-    """Say what happened (`detail`), how to mend it (`hint`) and where (`errors`)."""
+    """Say what happened (`detail`), how to mend it (`hint`) and where (`errors`).
+
+    A class says for all of its kind what to do (`remedy`); an error without a hint of its own gives that.
+    """
 
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Something went wrong inside Leanfuse"
+    remedy: ClassVar[str] = (
+        "Try it once more. If it fails again, look for the request_id in the server's log, and report it with both."
+    )
     code: ClassVar[int] = 500
 
     def __init__(self, detail: str, *, hint: str = "", errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.hint = hint
+        self.hint = hint or self.remedy
         self.errors = tuple(errors)
 
 
@@ -107,6 +85,7 @@ class InvalidInputError(LeanfuseError):
 
     slug = "invalid-input"
     title = "The input is not valid"
+    remedy = "Change what `detail` and `errors` name, then send it again; the same request will always fail."
     code = 422
 
 
@@ -115,6 +94,9 @@ class InvalidRequestError(InvalidInputError):
 
     slug = "invalid-request"
     title = "The request does not fit its schema"
+    remedy = (
+        "Mend each field that `errors` points at: its `detail` says what was expected. `/docs` shows a body that works."
+    )
 
 
 class UnknownFieldError(InvalidInputError):
@@ -122,6 +104,7 @@ class UnknownFieldError(InvalidInputError):
 
     slug = "unknown-field"
     title = "There is no such field"
+    remedy = "Leave the field out, or write it as one of the names that the hint lists."
 
 
 class UnknownComponentError(InvalidInputError):
@@ -129,6 +112,7 @@ class UnknownComponentError(InvalidInputError):
 
     slug = "unknown-component"
     title = "There is no such component"
+    remedy = "Choose one of the names that the hint lists. A model that only others can build may be imported as ONNX."
 
 
 class OutOfRangeError(InvalidInputError):
@@ -136,6 +120,7 @@ class OutOfRangeError(InvalidInputError):
 
     slug = "out-of-range"
     title = "A value is out of its range"
+    remedy = "Choose a value inside the range that the hint tells."
 
 
 class InvalidNameError(InvalidInputError):
@@ -143,6 +128,10 @@ class InvalidNameError(InvalidInputError):
 
     slug = "invalid-name"
     title = "The name is not valid"
+    remedy = (
+        "Use 1 to 63 of a-z, 0-9, dot, dash and underscore, with a letter or digit first and last, and no two dots in "
+        "a row."
+    )
 
 
 class InvalidArchitectureError(InvalidInputError):
@@ -150,6 +139,10 @@ class InvalidArchitectureError(InvalidInputError):
 
     slug = "invalid-architecture"
     title = "The architecture cannot be built"
+    remedy = (
+        "Change the layer that `detail` names, so that what the layer before gives is what it takes. `POST "
+        "/v1/jobs?validate_only=true` checks a spec without training it."
+    )
 
 
 class ModelTooLargeError(InvalidInputError):
@@ -157,6 +150,10 @@ class ModelTooLargeError(InvalidInputError):
 
     slug = "model-too-large"
     title = "The model is too large"
+    remedy = (
+        "Choose fewer or narrower layers. Whoever runs the service can raise `LEANFUSE_LIMITS__PARAMETERS` and "
+        "`__LAYERS`."
+    )
 
 
 class ShapeMismatchError(InvalidInputError):
@@ -164,6 +161,10 @@ class ShapeMismatchError(InvalidInputError):
 
     slug = "shape-mismatch"
     title = "The shapes do not match"
+    remedy = (
+        "Choose a data set or model with the shape that `detail` names; `GET /v1/datasets/NAME` and `/v1/models/NAME` "
+        "show theirs."
+    )
 
 
 class InvalidEnsembleError(InvalidInputError):
@@ -171,6 +172,9 @@ class InvalidEnsembleError(InvalidInputError):
 
     slug = "invalid-ensemble"
     title = "The ensemble is not valid"
+    remedy = (
+        "Name at least two members with distinct recipes, and weights (if any) that are not negative and not all 0."
+    )
 
 
 class DatasetNotFoundError(InvalidInputError):
@@ -178,6 +182,7 @@ class DatasetNotFoundError(InvalidInputError):
 
     slug = "dataset-not-found"
     title = "There is no such data set"
+    remedy = "Choose a name that `GET /v1/datasets` lists, or add the data set first with `POST /v1/datasets`."
 
 
 class ReferenceNotFoundError(InvalidInputError):
@@ -185,6 +190,7 @@ class ReferenceNotFoundError(InvalidInputError):
 
     slug = "reference-not-found"
     title = "There is no such model to build on"
+    remedy = "Choose a model that `GET /v1/models` lists: `name`, `name@alias` or `name/version`; or train it first."
 
 
 class UnreadableFileError(InvalidInputError):
@@ -192,6 +198,7 @@ class UnreadableFileError(InvalidInputError):
 
     slug = "unreadable-file"
     title = "The file cannot be read"
+    remedy = "Open the file with the program that made it, save it again in one of the accepted formats, and send that."
 
 
 class MalformedRequestError(LeanfuseError):
@@ -199,6 +206,7 @@ class MalformedRequestError(LeanfuseError):
 
     slug = "malformed-request"
     title = "The request is malformed"
+    remedy = "Send the request with an HTTP client that builds the body itself; `/docs` shows one that works."
     code = 400
 
 
@@ -207,6 +215,7 @@ class UnsupportedMediaTypeError(LeanfuseError):
 
     slug = "unsupported-media-type"
     title = "The media type is not supported"
+    remedy = "Send one of the types that the hint lists, and name it in `Content-Type`."
     code = 415
 
 
@@ -215,6 +224,10 @@ class PayloadTooLargeError(LeanfuseError):
 
     slug = "payload-too-large"
     title = "The payload is too large"
+    remedy = (
+        "Send less at a time. Whoever runs the service can raise the limit that `detail` names "
+        "(`LEANFUSE_LIMITS__...`)."
+    )
     code = 413
 
 
@@ -223,6 +236,9 @@ class NotFoundError(LeanfuseError):
 
     slug = "not-found"
     title = "Not found"
+    remedy = (
+        "Check the path for typing errors; `/docs` lists every path, and the lists (`GET /v1/models`, ...) every name."
+    )
     code = 404
 
 
@@ -231,6 +247,7 @@ class ModelNotFoundError(NotFoundError):
 
     slug = "model-not-found"
     title = "There is no such model"
+    remedy = "Choose a name that `GET /v1/models` lists; `GET /v1/models/NAME` shows its aliases and newest version."
 
 
 class JobNotFoundError(NotFoundError):
@@ -238,6 +255,7 @@ class JobNotFoundError(NotFoundError):
 
     slug = "job-not-found"
     title = "There is no such job"
+    remedy = "Choose an id that `GET /v1/jobs` lists. Jobs of ensembles' members are listed with `?children=true`."
 
 
 class ConflictError(LeanfuseError):
@@ -245,6 +263,7 @@ class ConflictError(LeanfuseError):
 
     slug = "conflict"
     title = "The present state forbids this"
+    remedy = "Look at the present state of what you wanted to change, and decide again."
     code = 409
 
 
@@ -253,6 +272,7 @@ class AlreadyExistsError(ConflictError):
 
     slug = "already-exists"
     title = "The name is taken"
+    remedy = "Choose another name, or use what is there."
 
 
 class JobAlreadyFinishedError(ConflictError):
@@ -260,6 +280,7 @@ class JobAlreadyFinishedError(ConflictError):
 
     slug = "job-already-finished"
     title = "The job has finished already"
+    remedy = "Nothing is left to do. `POST /v1/jobs/ID:retry` submits a failed or cancelled job again."
 
 
 class ModelNotReadyError(ConflictError):
@@ -267,6 +288,10 @@ class ModelNotReadyError(ConflictError):
 
     slug = "model-not-ready"
     title = "The model is not ready"
+    remedy = (
+        "Wait until the job that makes the version has succeeded, or choose a version that `GET "
+        "/v1/models/NAME/versions` lists."
+    )
 
 
 class VersionRejectedError(ConflictError):
@@ -274,6 +299,10 @@ class VersionRejectedError(ConflictError):
 
     slug = "version-rejected"
     title = "The version was rejected"
+    remedy = (
+        "Read its report, then name the version by its number if you want it all the same, or train it again with "
+        "milder settings."
+    )
 
 
 class StillReferencedError(ConflictError):
@@ -281,6 +310,7 @@ class StillReferencedError(ConflictError):
 
     slug = "still-referenced"
     title = "It is still in use"
+    remedy = "Move the alias, or delete what refers to it first: `GET .../lineage` lists what does."
 
 
 class GateNotMetError(ConflictError):
@@ -288,6 +318,10 @@ class GateNotMetError(ConflictError):
 
     slug = "gate-not-met"
     title = "The candidate does not meet the conditions"
+    remedy = (
+        "Compare what was measured with the conditions in `errors`; wait for more traffic, improve the candidate or "
+        "relax them."
+    )
 
 
 class ResultNotReadyError(ConflictError):
@@ -295,6 +329,7 @@ class ResultNotReadyError(ConflictError):
 
     slug = "result-not-ready"
     title = "The job has no result"
+    remedy = "Wait until the job is done (`GET /v1/jobs/ID` with `Prefer: wait=20`); submit one that failed again."
 
 
 class PreconditionFailedError(LeanfuseError):
@@ -302,6 +337,10 @@ class PreconditionFailedError(LeanfuseError):
 
     slug = "precondition-failed"
     title = "The resource has changed"
+    remedy = (
+        "Read the resource again, decide whether your change still makes sense, and send it with the new ETag in "
+        "`If-Match`."
+    )
     code = 412
 
 
@@ -310,6 +349,7 @@ class UnavailableError(LeanfuseError):
 
     slug = "unavailable"
     title = "Not available at present"
+    remedy = "Try again after the seconds that `Retry-After` names. `GET /readyz` tells which part does not answer."
     code = 503
 
 
@@ -318,6 +358,10 @@ class DatabaseUnavailableError(UnavailableError):
 
     slug = "database-unavailable"
     title = "The database does not answer"
+    remedy = (
+        "Try again in a few seconds. If it lasts, see that the database of `LEANFUSE_DATABASE_URL` runs, and "
+        "`leanfuse db upgrade`."
+    )
 
 
 class DatasetUnavailableError(UnavailableError):
@@ -325,6 +369,7 @@ class DatasetUnavailableError(UnavailableError):
 
     slug = "dataset-unavailable"
     title = "The data set is not available on this machine"
+    remedy = "Put the file or package that `detail` names on this machine, or upload the data set as a file."
 
 
 class OverloadedError(UnavailableError):
@@ -332,13 +377,9 @@ class OverloadedError(UnavailableError):
 
     slug = "overloaded"
     title = "The service is overloaded"
-
-
-class ModelLoadingError(UnavailableError):
-    """The model is being loaded into memory."""
-
-    slug = "model-loading"
-    title = "The model is being loaded"
+    remedy = (
+        "Try again after `Retry-After` seconds, with fewer requests at once or more rows in each; or add API processes."
+    )
 
 
 class ArtifactCorruptedError(UnavailableError):
@@ -346,6 +387,7 @@ class ArtifactCorruptedError(UnavailableError):
 
     slug = "artifact-corrupted"
     title = "A stored artifact is corrupted"
+    remedy = "Restore the file from a backup of the store, or train the version again; the log names the digest."
 
 
 class JobError(LeanfuseError):
@@ -353,6 +395,7 @@ class JobError(LeanfuseError):
 
     slug = "job-failed"
     title = "The job failed"
+    remedy = "Read the job's `log` events, mend what they name, and submit it again with `POST /v1/jobs/ID:retry`."
     retryable: ClassVar[bool] = False
 
 
@@ -361,63 +404,7 @@ class MalformedJsonError(MalformedRequestError):
 
     slug = "malformed-json"
     title = "The body is not valid JSON"
-
-
-class InvalidPageTokenError(MalformedRequestError):
-    """The page token was not made by this service for this list."""
-
-    slug = "invalid-page-token"
-    title = "The page token is not valid"
-
-
-class InvalidFilterError(MalformedRequestError):
-    """A query parameter asks for a filter or an order that does not exist."""
-
-    slug = "invalid-filter"
-    title = "There is no such filter"
-
-
-class InvalidHostError(MalformedRequestError):
-    """The Host header names a host that this service does not answer for."""
-
-    slug = "invalid-host"
-    title = "The host is not allowed"
-
-
-class MethodNotAllowedError(LeanfuseError):
-    """The path exists, but not with this method; `Allow` lists the methods that do."""
-
-    slug = "method-not-allowed"
-    title = "The method is not allowed here"
-    code = 405
-
-
-class ReadOnlyFieldError(InvalidInputError):
-    """A field that only the service writes was sent."""
-
-    slug = "read-only-field"
-    title = "The field is written by the service alone"
-
-
-class NonFiniteNumberError(InvalidInputError):
-    """NaN or an infinity was sent; JSON has neither."""
-
-    slug = "non-finite-number"
-    title = "A number is not finite"
-
-
-class InvalidStringError(InvalidInputError):
-    """A string holds U+0000 or half of a surrogate pair, which cannot be stored."""
-
-    slug = "invalid-string"
-    title = "A string cannot be stored"
-
-
-class NumberOutOfRangeError(InvalidInputError):
-    """An integer does not fit 64 bits."""
-
-    slug = "number-out-of-range"
-    title = "An integer is too large"
+    remedy = "Send one JSON value in UTF-8 with every key once; a JSON formatter finds the place that `detail` names."
 
 
 class ModelDeletedError(NotFoundError):
@@ -425,57 +412,10 @@ class ModelDeletedError(NotFoundError):
 
     slug = "model-deleted"
     title = "The version was deleted"
+    remedy = (
+        "Choose a version that `GET /v1/models/NAME/versions` lists. Numbers of deleted versions are never used again."
+    )
     code = 410
-
-
-class InputShapeMismatchError(InvalidInputError):
-    """The input does not have the shape that the model's signature asks for."""
-
-    slug = "input-shape-mismatch"
-    title = "The input has another shape than the model takes"
-
-
-class RaggedInputError(InvalidInputError):
-    """The rows of the input differ in shape."""
-
-    slug = "ragged-input"
-    title = "The rows of the input differ in shape"
-
-
-class EmptyInputError(InvalidInputError):
-    """The input has no rows."""
-
-    slug = "empty-input"
-    title = "The input has no rows"
-
-
-class TaskMismatchError(InvalidInputError):
-    """Classes were asked of a regression, or a value of a classification."""
-
-    slug = "task-mismatch"
-    title = "The model does another task"
-
-
-class InvalidInputValueError(InvalidInputError):
-    """An element of the input is not a number that the model takes."""
-
-    slug = "invalid-input-value"
-    title = "A value of the input is not valid"
-
-
-class BatchTooLargeError(PayloadTooLargeError):
-    """More rows were sent than one prediction may have."""
-
-    slug = "batch-too-large"
-    title = "The batch is too large"
-
-
-class PredictionTimeoutError(LeanfuseError):
-    """The prediction did not end in time."""
-
-    slug = "prediction-timeout"
-    title = "The prediction took too long"
-    code = 504
 
 
 class NotSupportedError(LeanfuseError):
@@ -483,6 +423,7 @@ class NotSupportedError(LeanfuseError):
 
     slug = "not-supported"
     title = "This is not supported"
+    remedy = "Leave the part out that `detail` names; `docs/protocols.md` lists what each protocol has here."
     code = 501
 
 
@@ -491,3 +432,4 @@ class UnreachableError(UnavailableError):
 
     slug = "unreachable"
     title = "The service does not answer"
+    remedy = "See that the service runs (`leanfuse up`) and that the address is right (`--url` or `LEANFUSE_URL`)."

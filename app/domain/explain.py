@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.errors import FieldError, InvalidInputError
 from app.domain.names import NAME_PATTERN, NAME_RULE, REFERENCE_PATTERN
 
@@ -28,12 +28,12 @@ _BOUNDS = frozenset(
 _CHOICES = frozenset({"literal_error", "union_tag_invalid", "enum"})
 # When several fields are wrong, the first of these kinds that occurs names the whole problem.
 _PRECEDENCE: tuple[type[InvalidInputError], ...] = (
-    errors.ReadOnlyFieldError,
+    request_errors.ReadOnlyFieldError,
     errors.UnknownFieldError,
     errors.UnknownComponentError,
     errors.InvalidEnsembleError,
     errors.InvalidNameError,
-    errors.NonFiniteNumberError,
+    request_errors.NonFiniteNumberError,
     errors.OutOfRangeError,
     errors.InvalidRequestError,
 )
@@ -112,7 +112,9 @@ def _explain(item: ErrorDetails, schema: Schema) -> Explained:
         wrong = errors.InvalidEnsembleError if _within_ensemble(location, place) else errors.OutOfRangeError
         return Explained(pointer, f"{_shown(item)} is out of range.", _range(place.node, item), wrong)
     if kind == "finite_number":
-        return Explained(pointer, "The number is not finite.", "Send a finite number.", errors.NonFiniteNumberError)
+        return Explained(
+            pointer, "The number is not finite.", "Send a finite number.", request_errors.NonFiniteNumberError
+        )
     if place.node.get("pattern") in (NAME_PATTERN, REFERENCE_PATTERN) and kind != "string_type":
         rule = f"A name has {NAME_RULE}." if place.node["pattern"] == NAME_PATTERN else _described(place.node)
         return Explained(pointer, f"{_shown(item)} is not a valid name.", rule, errors.InvalidNameError)
@@ -131,7 +133,9 @@ def _plain_detail(item: ErrorDetails) -> str:
 def _explain_extra(pointer: str, place: _Place) -> Explained:
     name = place.parts[-1]
     if name in SERVER_FIELDS:
-        return Explained(pointer, f"`{name}` is written by the service.", "Leave it out.", errors.ReadOnlyFieldError)
+        return Explained(
+            pointer, f"`{name}` is written by the service.", "Leave it out.", request_errors.ReadOnlyFieldError
+        )
     return Explained(
         pointer, f"There is no field `{name[:80]}` here.", suggest(name, place.siblings), errors.UnknownFieldError
     )

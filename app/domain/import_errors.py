@@ -8,6 +8,9 @@ class InvalidModelError(InvalidInputError):
 
     slug = "invalid-model"
     title = "The model file is not valid"
+    remedy = (
+        "Check the file with `onnx.checker`, and export it with one float or uint8 input and one output, batch first."
+    )
 
 
 class UnsafeModelError(InvalidInputError):
@@ -15,6 +18,7 @@ class UnsafeModelError(InvalidInputError):
 
     slug = "unsafe-model"
     title = "The model file is not safe"
+    remedy = "Export the model as one file of standard ONNX operators, without external data or custom domains."
 
 
 class UnsupportedModelFormatError(UnsupportedMediaTypeError):
@@ -22,3 +26,4 @@ class UnsupportedModelFormatError(UnsupportedMediaTypeError):
 
     slug = "unsupported-model-format"
     title = "The model format is not supported"
+    remedy = "Convert the model to ONNX, as the hint tells, and upload that."

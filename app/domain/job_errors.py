@@ -8,6 +8,10 @@ class TrainingDivergedError(JobError):
 
     slug = "training-diverged"
     title = "The training diverged"
+    remedy = (
+        "Divide `/training/optimizer/learning_rate` by ten, or set `/training/global_clipnorm` to 1; "
+        "see that the data has no outliers."
+    )
 
 
 class ExportMismatchError(JobError):
@@ -15,6 +19,7 @@ class ExportMismatchError(JobError):
 
     slug = "export-mismatch"
     title = "The exported graph differs from the model"
+    remedy = "Report it with the job's spec: the service refused to serve a graph that computes something else."
 
 
 class DependencyFailedError(JobError):
@@ -22,6 +27,10 @@ class DependencyFailedError(JobError):
 
     slug = "dependency-failed"
     title = "A job that this one depends on did not succeed"
+    remedy = (
+        "Read the error of the job that `detail` names, mend it, and retry this job: members that succeeded are not "
+        "trained again."
+    )
 
 
 class PoisonJobError(JobError):
@@ -29,6 +38,7 @@ class PoisonJobError(JobError):
 
     slug = "poison-job"
     title = "The job kills its process again and again"
+    remedy = "Read the job's last `log` events. Give the worker more memory, or make the model or the batch smaller."
 
 
 class DeadlineExceededError(JobError):
@@ -36,6 +46,7 @@ class DeadlineExceededError(JobError):
 
     slug = "deadline-exceeded"
     title = "The job ran out of time"
+    remedy = "Raise `max_runtime_seconds`, or train fewer epochs or a smaller model."
 
 
 class OutOfMemoryError(JobError):
@@ -43,6 +54,7 @@ class OutOfMemoryError(JobError):
 
     slug = "job-out-of-memory"
     title = "The job ran out of memory"
+    remedy = "Lower `training/batch_size`, choose a smaller model, or run it on a worker with more memory."
 
 
 class MethodNotApplicableError(JobError):
@@ -50,6 +62,10 @@ class MethodNotApplicableError(JobError):
 
     slug = "method-not-applicable"
     title = "The method cannot be applied here"
+    remedy = (
+        "Choose another parent or other settings, as `detail` and the hint tell; docs/jobs.md says what each method "
+        "needs."
+    )
     code = 422
 
 
@@ -58,6 +74,7 @@ class LeakedRowsError(JobError):
 
     slug = "leaked-rows"
     title = "The row sets are not disjoint"
+    remedy = "Remove rows that stand in two sets, or upload the file with `group` naming what must stay together."
 
 
 class CheckpointIncompatibleError(JobError):
@@ -65,6 +82,7 @@ class CheckpointIncompatibleError(JobError):
 
     slug = "checkpoint-incompatible"
     title = "The checkpoint belongs to another training"
+    remedy = "Submit the job again: it starts from the beginning."
 
 
 class BrokenProductError(JobError):
@@ -72,6 +90,7 @@ class BrokenProductError(JobError):
 
     slug = "broken-product"
     title = "The trainer's files are damaged"
+    remedy = "It is tried again by itself. If it fails for good, see that the worker's disk is sound and not full."
     retryable = True
 
 
@@ -80,3 +99,6 @@ class NoGainError(JobError):
 
     slug = "no-gain"
     title = "The fusion is not shown better than its best member"
+    remedy = (
+        "Use the best member as it is, fuse members that differ more, or train them longer; the report has the figures."
+    )

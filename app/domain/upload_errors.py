@@ -13,6 +13,7 @@ class EmptyFileError(UnreadableFileError):
 
     slug = "empty-file"
     title = "The file is empty"
+    remedy = "See that the file was written to its end, and send it again."
 
 
 class PickleNotAllowedError(UnreadableFileError):
@@ -20,6 +21,7 @@ class PickleNotAllowedError(UnreadableFileError):
 
     slug = "pickle-not-allowed"
     title = "Pickled objects are not accepted"
+    remedy = "Save arrays of numbers or fixed-length strings: `array.astype('float32')` before `numpy.savez`."
 
 
 class DeclaredSizeMismatchError(UnreadableFileError):
@@ -27,6 +29,7 @@ class DeclaredSizeMismatchError(UnreadableFileError):
 
     slug = "declared-size-mismatch"
     title = "A header declares another size than the file holds"
+    remedy = "The file is cut off or was altered: write it again, and send it whole."
 
 
 class TooManyMembersError(UnreadableFileError):
@@ -34,6 +37,7 @@ class TooManyMembersError(UnreadableFileError):
 
     slug = "too-many-members"
     title = "The archive has too many members"
+    remedy = "Pack fewer files: resize or merge them, use NPZ or Parquet, or several data sets."
 
 
 class UnsupportedDtypeError(UnreadableFileError):
@@ -41,6 +45,7 @@ class UnsupportedDtypeError(UnreadableFileError):
 
     slug = "unsupported-dtype"
     title = "The type of the array is not supported"
+    remedy = "Convert the array to uint8, float32 or int64 (labels also to strings) before saving it."
 
 
 class UnsupportedArchiveError(UnreadableFileError):
@@ -48,6 +53,7 @@ class UnsupportedArchiveError(UnreadableFileError):
 
     slug = "unsupported-archive"
     title = "The archive is of an unsupported kind"
+    remedy = "Pack it again as a plain ZIP: stored or deflated, without password, without archives inside."
 
 
 class UnsafeArchivePathError(UnreadableFileError):
@@ -55,6 +61,7 @@ class UnsafeArchivePathError(UnreadableFileError):
 
     slug = "unsafe-archive-path"
     title = "A name in the archive is not safe"
+    remedy = "Pack the folder again with relative names, without links, without two names that differ only by case."
 
 
 class UnreadableMemberError(UnreadableFileError):
@@ -62,6 +69,7 @@ class UnreadableMemberError(UnreadableFileError):
 
     slug = "unreadable-member"
     title = "A file in the archive cannot be read"
+    remedy = "Open the file that `detail` names, save it again or leave it out, and pack the archive anew."
 
 
 class NoSamplesError(UnreadableFileError):
@@ -69,6 +77,7 @@ class NoSamplesError(UnreadableFileError):
 
     slug = "no-samples"
     title = "There are no samples"
+    remedy = "Add rows: each of the sets train, selection and report needs some."
 
 
 class SingleClassError(UnreadableFileError):
@@ -76,6 +85,7 @@ class SingleClassError(UnreadableFileError):
 
     slug = "single-class"
     title = "There is only one class"
+    remedy = "Add rows of a second class, or choose another label column with `target`."
 
 
 class LengthMismatchError(UnreadableFileError):
@@ -83,6 +93,7 @@ class LengthMismatchError(UnreadableFileError):
 
     slug = "length-mismatch"
     title = "Features and labels differ in number"
+    remedy = "Write features and labels with one entry per row each."
 
 
 class LabelOutOfRangeError(UnreadableFileError):
@@ -90,6 +101,7 @@ class LabelOutOfRangeError(UnreadableFileError):
 
     slug = "label-out-of-range"
     title = "A label is out of range"
+    remedy = "Number the classes from 0 to one less than their count, or send their names as labels."
 
 
 class WeightOutOfRangeError(UnreadableFileError):
@@ -97,6 +109,7 @@ class WeightOutOfRangeError(UnreadableFileError):
 
     slug = "weight-out-of-range"
     title = "A row weight is out of range"
+    remedy = "Use weights from 0 up, with at least one above 0 in the train and the selection set."
 
 
 class NonFiniteValuesError(UnreadableFileError):
@@ -104,6 +117,7 @@ class NonFiniteValuesError(UnreadableFileError):
 
     slug = "non-finite-values"
     title = "A value is not finite"
+    remedy = "Replace or remove NaN and infinite values at the places that `errors` lists."
 
 
 class InvalidCsvError(UnreadableFileError):
@@ -111,6 +125,7 @@ class InvalidCsvError(UnreadableFileError):
 
     slug = "invalid-csv"
     title = "The CSV is not valid"
+    remedy = "Mend the line that `detail` names: UTF-8, one header, as many cells in every row, quotes closed."
 
 
 class InvalidWavError(UnreadableFileError):
@@ -118,6 +133,7 @@ class InvalidWavError(UnreadableFileError):
 
     slug = "invalid-wav"
     title = "The WAV is not valid"
+    remedy = "Convert the recording: `ffmpeg -i in.wav -c:a pcm_s16le out.wav`."
 
 
 class UnsupportedWavEncodingError(UnsupportedMediaTypeError):
@@ -125,6 +141,7 @@ class UnsupportedWavEncodingError(UnsupportedMediaTypeError):
 
     slug = "unsupported-wav-encoding"
     title = "The WAV encoding is not supported"
+    remedy = "Convert the recording to PCM: `ffmpeg -i in.wav -c:a pcm_s16le out.wav`."
 
 
 class DecompressionBombError(PayloadTooLargeError):
@@ -132,6 +149,7 @@ class DecompressionBombError(PayloadTooLargeError):
 
     slug = "decompression-bomb"
     title = "The archive expands too far"
+    remedy = "Send the content uncompressed, or less of it at a time."
 
 
 class ImageTooLargeError(PayloadTooLargeError):
@@ -139,6 +157,7 @@ class ImageTooLargeError(PayloadTooLargeError):
 
     slug = "image-too-large"
     title = "An image is too large"
+    remedy = "Scale the pictures down before sending them."
 
 
 class AudioTooLongError(PayloadTooLargeError):
@@ -146,6 +165,7 @@ class AudioTooLongError(PayloadTooLargeError):
 
     slug = "audio-too-long"
     title = "A recording is too long"
+    remedy = "Cut the recordings into shorter ones."
 
 
 class DigestMismatchError(MalformedRequestError):
@@ -153,3 +173,4 @@ class DigestMismatchError(MalformedRequestError):
 
     slug = "digest-mismatch"
     title = "The digest does not match the bytes"
+    remedy = "Send the file again; if it fails again, compute `Content-Digest` anew from the bytes that are sent."

@@ -1,1 +1,1 @@
-"""Draw what was measured as SVG: pure functions of the numbers, one set of figures for pages, reports and exports."""
+"""Figures as SVG, from plain numbers and documents; nothing here reads or writes anything."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from app.domain.errors import FieldError, InputShapeMismatchError, InvalidRequestError
+from app.domain.errors import FieldError, InvalidRequestError
 from app.domain.models import InputSignature
+from app.domain.prediction_errors import InputShapeMismatchError
 from app.serving.inputs import TENSOR, Rows, instances_to_rows
 
 

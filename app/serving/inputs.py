@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain import errors
+from app.domain import errors, prediction_errors
 from app.domain.models import InputSignature
 from app.serving.pictures import pictures_to_rows, takes_pictures
 
@@ -48,7 +48,7 @@ def texts_to_rows(texts: Sequence[str], signature: InputSignature) -> Rows:
     wanted = prod(signature.shape)
     for index, numbers in enumerate(flat):
         if len(numbers) != wanted:
-            raise errors.InputShapeMismatchError(
+            raise prediction_errors.InputShapeMismatchError(
                 f"x[{index}] has {len(numbers)} numbers; `{TENSOR}` takes {wanted}, the shape {list(signature.shape)}.",
                 hint="Send one `x` per row, its numbers split by commas.",
             )
@@ -67,12 +67,12 @@ def _named(item: object, where: str) -> object:
     if isinstance(item, Mapping) and set(item) in ({TENSOR}, {"b64"}):
         return item.get(TENSOR, item)
     found = ", ".join(sorted(map(str, item))) if isinstance(item, Mapping) else repr(item)[:40]
-    raise errors.InputShapeMismatchError(f"{where} names {found or 'nothing'}; the model takes `{TENSOR}`.")
+    raise prediction_errors.InputShapeMismatchError(f"{where} names {found or 'nothing'}; the model takes `{TENSOR}`.")
 
 
 def _to_rows(values: object, signature: InputSignature) -> Rows:
     if not isinstance(values, list):
-        raise errors.InputShapeMismatchError(
+        raise prediction_errors.InputShapeMismatchError(
             f"The input is no list of rows; tensor `{TENSOR}` takes {_shown(signature)}.", hint="Send a list of rows."
         )
     _check_count(len(values))
@@ -85,9 +85,9 @@ def _to_rows(values: object, signature: InputSignature) -> Rows:
 
 def _check_count(rows: int) -> None:
     if not rows:
-        raise errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
+        raise prediction_errors.EmptyInputError("The input has no rows.", hint="Send at least one row.")
     if rows > MOST_ROWS:
-        raise errors.BatchTooLargeError(
+        raise prediction_errors.BatchTooLargeError(
             f"{rows:,} rows are more than {MOST_ROWS:,}, the limit of one prediction.", hint="Send several batches."
         )
 
@@ -101,7 +101,9 @@ def _array(values: list[Any]) -> Rows:
     except ValueError:
         raise _ragged(values) from None
     if array.dtype.kind not in "fiu":
-        raise errors.InvalidInputValueError("The input has an integer beyond 64 bits.", hint="Send smaller numbers.")
+        raise prediction_errors.InvalidInputValueError(
+            "The input has an integer beyond 64 bits.", hint="Send smaller numbers."
+        )
     return array
 
 
@@ -125,7 +127,7 @@ def _kinds(values: list[Any]) -> set[type]:
 def _refuse_non_numbers(values: list[Any]) -> None:
     for path, leaf in _leaves(values):
         if isinstance(leaf, str | bool | dict) or leaf is None:
-            raise errors.InvalidInputValueError(
+            raise prediction_errors.InvalidInputValueError(
                 f"{_path(path)} is {repr(leaf)[:40]}, not a number.", hint="Send numbers."
             )
 
@@ -138,10 +140,10 @@ def _leaves(values: list[Any], path: tuple[int, ...] = ()) -> Iterator[tuple[tup
             yield (*path, index), item
 
 
-def _ragged(values: list[Any]) -> errors.RaggedInputError:
+def _ragged(values: list[Any]) -> prediction_errors.RaggedInputError:
     shapes = [np.shape(item) if _is_even(item) else None for item in values]
     odd = next((index for index, shape in enumerate(shapes) if shape != shapes[0] or shape is None), 0)
-    return errors.RaggedInputError(
+    return prediction_errors.RaggedInputError(
         f"Row {odd} has another shape than row 0, or rows within it differ in length.",
         hint="All rows of a batch have one shape.",
     )
@@ -160,8 +162,10 @@ def _check_shape(array: Rows, signature: InputSignature) -> Rows:
         return array
     got, wanted = array.shape, signature.shape
     if 0 in got:
-        raise errors.EmptyInputError(f"The input of shape {list(got)} has no values.", hint="Send at least one value.")
-    raise errors.InputShapeMismatchError(
+        raise prediction_errors.EmptyInputError(
+            f"The input of shape {list(got)} has no values.", hint="Send at least one value."
+        )
+    raise prediction_errors.InputShapeMismatchError(
         f"Tensor `{TENSOR}` takes {_shown(signature)}; got {list(got)}.", hint=_likely_cause(got, wanted)
     )
 
@@ -192,7 +196,7 @@ def _cast(array: Rows, signature: InputSignature) -> Rows:
 def _refuse_where(wrong: NDArray[np.bool_], array: Rows, what: str) -> None:
     if wrong.any():
         index = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-        raise errors.InvalidInputValueError(
+        raise prediction_errors.InvalidInputValueError(
             f"{_path([int(step) for step in index])} is {array[index]}, which {what}.", hint="Mend the value."
         )
 
@@ -207,7 +211,7 @@ def _text(item: object, index: int) -> str:
     try:
         return base64.b64decode(_encoded(item), validate=True).decode("utf-8")
     except (KeyError, TypeError, ValueError):
-        raise errors.InvalidInputValueError(
+        raise prediction_errors.InvalidInputValueError(
             f"[{index}] is neither text nor base64 of UTF-8.", hint='Send strings, or {"b64": "..."}.'
         ) from None
 
@@ -232,7 +236,7 @@ def _numbers(text: str, index: int) -> list[float]:
         # Python reads more as a number than others do: 1_0, or the digits of any script.
         return [float(_as_number(part)) for part in text.split(",")]
     except ValueError:
-        raise errors.InvalidInputValueError(
+        raise prediction_errors.InvalidInputValueError(
             f"x[{index}] is {text[:40]!r}, not numbers split by commas.", hint="Write for example `x=5.1,3.5,1.4,0.2`."
         ) from None
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.errors import InvalidInputValueError, UnreadableFileError
+from app.domain.errors import UnreadableFileError
 from app.domain.models import InputSignature
 from app.domain.npy import read_npy_header
+from app.domain.prediction_errors import InvalidInputValueError
 from app.domain.upload_errors import DeclaredSizeMismatchError, PickleNotAllowedError
 from app.serving.inputs import array_to_rows
 

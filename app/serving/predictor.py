@@ -10,13 +10,9 @@ from numpy.typing import NDArray
 
 from app.db.registry import VersionRow
 from app.domain.datasets import FileRef
-from app.domain.errors import (
-    LeanfuseError,
-    ModelLoadingError,
-    ModelNotReadyError,
-    PredictionTimeoutError,
-)
+from app.domain.errors import LeanfuseError, ModelNotReadyError
 from app.domain.models import served_file
+from app.domain.prediction_errors import ModelLoadingError, PredictionTimeoutError
 from app.metrics import Metrics
 from app.serving.batching import Answer, Batch, Batcher
 from app.serving.pool import EnginePool

@@ -1,7 +1,7 @@
 """Measure how far things go: `python -m benchmarks.scale [--small] [PART ...]`.
 
-Parts are `registry`, `queue`, `followers` and `cost`. What is done is written to benchmarks/results/scale.json and
-docs/scale.md at once; a small run is only printed.
+Parts are `registry`, `queue`, `followers`, `cost` and `pages`. What is done is written at once to
+benchmarks/results/scale.json and docs/scale.md; a small run is only printed.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from app.cli.stack import postgres
 from benchmarks.machine import facts
 from benchmarks.pages import DOCS, write_between
 from benchmarks.scale.cost import measure_cost
+from benchmarks.scale.dashboard import measure_pages
 from benchmarks.scale.followers import measure_followers
 from benchmarks.scale.queueing import measure_queue
 from benchmarks.scale.registry_size import measure_registry
@@ -69,11 +70,16 @@ def _cost(folder: Path, small: bool) -> list[dict[str, Any]]:  # noqa: FBT001
     return measure_cost(folder, seconds=0.05 if small else 1.0, threads=os.cpu_count() or 1)
 
 
+def _pages(folder: Path, small: bool) -> dict[str, Any]:  # noqa: FBT001
+    return measure_pages(folder, count=100 if small else 1_000, calls=3 if small else 30)
+
+
 PARTS: dict[str, Callable[[Path, bool], Any]] = {
     "registry": _registry,
     "queue": _queue,
     "followers": _followers,
     "cost": _cost,
+    "pages": _pages,
 }
 
 

@@ -1,7 +1,7 @@
 """Fill a database in bulk: versions and jobs that would take days to come about."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from app.db.base import Base, new_id, now
 from app.db.session import Sessions
 from app.db.tables import Alias, Job, Model, ModelVersion, RegistryRevision, VersionTag
 from app.domain.datasets import FileRef
+from app.domain.models import Metrics
 from benchmarks.serving.registering import add_images, manifest_of
 
 VERSIONS_OF_A_MODEL = 50
@@ -18,15 +19,19 @@ _ROWS_AT_ONCE = 2000
 Row = dict[str, Any]
 
 
-def add_versions(sessions: Sessions, count: int) -> None:
-    """Register `count` versions, 50 of each model, every model with an alias and every version with a tag."""
+def add_versions(sessions: Sessions, count: int, **given: Any) -> None:  # noqa: ANN401 - parts of a manifest
+    """Register `count` versions, 50 of each model, every model with an alias and every version with a tag.
+
+    Their files exist by digest only; what else a manifest shall hold may be given.
+    """
     dataset_id = add_images(sessions)
     models = [_model(place) for place in range(count // VERSIONS_OF_A_MODEL)]
     with sessions.begin() as session:
         connection = session.connection()
         _insert(connection, Model, models)
         for some in _batches(models, 40):
-            versions = [_version(model, number) for model in some for number in range(1, VERSIONS_OF_A_MODEL + 1)]
+            numbers = range(1, VERSIONS_OF_A_MODEL + 1)
+            versions = [_version(model, number, given) for model in some for number in numbers]
             jobs = [_job(version["job_id"], dataset_id, state="succeeded", name="filled") for version in versions]
             _insert(connection, Job, jobs)
             _insert(connection, ModelVersion, versions)
@@ -56,10 +61,11 @@ def _model(place: int) -> Row:
     return {"id": new_id(), "name": model_name(place), "next_version": VERSIONS_OF_A_MODEL + 1}
 
 
-def _version(model: Row, number: int) -> Row:
+def _version(model: Row, number: int, given: Mapping[str, Any]) -> Row:
     recipe = recipe_of(model["name"], number)
     files = {name: FileRef(sha256=_digest(f"{recipe} {name}"), size_bytes=1_700_000) for name in _FILES}
-    manifest = manifest_of(recipe, files=files)
+    more = {**given, "files": {**files, **given.get("files", {})}}
+    manifest = manifest_of(recipe, files=files).model_copy(update=more | {"metrics": _metrics(number)})
     return {
         "id": new_id(),
         "model_id": model["id"],
@@ -72,6 +78,23 @@ def _version(model: Row, number: int) -> Row:
         "dataset_digest": manifest.dataset_digest,
         "manifest": manifest.model_dump(mode="json"),
     }
+
+
+def _metrics(number: int) -> Metrics:
+    """Return figures that differ from version to version, as those of real ones do."""
+    accuracy = 0.8 + 0.19 * (number * 37 % 50) / 50
+    size = 20_000 + 3_000 * (number * 13 % 50)
+    return Metrics(
+        accuracy=accuracy,
+        accuracy_interval=(accuracy - 0.02, accuracy + 0.01),
+        nll=1.5 - accuracy,
+        parameters=size // 4,
+        macs=10 * size,
+        served_bytes=size,
+        weights_bytes=size,
+        latency_ms_batch_1=size / 1e6,
+        latency_ms_batch_32=size / 1e5,
+    )
 
 
 _FILES = ("model.onnx", "network.json", "report.json", "weights.safetensors")

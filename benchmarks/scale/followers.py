@@ -68,13 +68,14 @@ def measure_followers(folder: Path, *, followers: int) -> dict[str, Any]:
     command = [*program, "--port", str(port), "--home", str(home)]
     variables = {"LEANFUSE_LOG_LEVEL": "warning", "LEANFUSE_DATABASE_URL": "", "LEANFUSE_STORE_URL": ""}
     with running(command, variables, log=home / "service.log", cwd=ROOT) as tree:
-        _wait_until_ready(f"http://127.0.0.1:{port}/readyz", tree)
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", tree)
         found = asyncio.run(_follow(port, job.lease.job_id, sessions, tree, followers))
     engine.dispose()
     return found
 
 
-def _wait_until_ready(url: str, tree: Tree) -> None:
+def wait_until_ready(url: str, tree: Tree) -> None:
+    """Wait until the service answers; raise RuntimeError when it ends before."""
     for _ in range(600):
         try:
             if httpx.get(url).status_code == httpx.codes.OK:

@@ -6,12 +6,12 @@ from typing import Any
 from benchmarks.machine import in_words
 
 Results = Mapping[str, Any]
-QUERY_MS, CLAIM_MS = 50.0, 20.0
+QUERY_MS, CLAIM_MS, PAGE_MS = 50.0, 20.0, 200.0
 
 
 def page(results: Results) -> str:
     """Return all tables in Markdown; parts that were not run are left out."""
-    parts = {"registry": _registry, "queue": _queue, "followers": _followers, "cost": _cost}
+    parts = {"registry": _registry, "queue": _queue, "followers": _followers, "cost": _cost, "pages": _pages}
     lines = [f"{in_words(results['machine'])}.", ""]
     for name, write in parts.items():
         if name in results:
@@ -82,6 +82,14 @@ def _cost(found: Sequence[Results]) -> Iterator[str]:
         entries = [entry for entry in found if (entry["size"], entry["members"]) == (size, members)]
         cells = [f"{entry['microseconds_of_a_row']:,.0f} ({entry['engine']})" for entry in entries]
         yield _row(f"{size} ({parameters:,} parameters), {members}", *cells)
+
+
+def _pages(found: Results) -> Iterator[str]:
+    yield from (f"### Pages of the dashboard, {found['jobs']:,} jobs and {found['versions']:,} versions", "")
+    yield from _head("ms", ("the first time", "p50", "p95"), f"p95 at most {PAGE_MS:g}")
+    for name, took in found["pages"].items():
+        cells = (f"{took[key]:.1f}" for key in ("first_ms", "p50_ms", "p95_ms"))
+        yield _row(name, *cells, _mark(took["p95_ms"] <= PAGE_MS))
 
 
 def _head(first: str, names: Sequence[str], last: str | None = None) -> Iterator[str]:

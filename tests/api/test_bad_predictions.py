@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from app.domain.errors import InvalidInputError, InvalidInputValueError
+from app.domain.errors import InvalidInputError
 from app.domain.models import InputSignature
+from app.domain.prediction_errors import InvalidInputValueError
 from app.serving.inputs import inputs_to_rows, instances_to_rows
 from tests.api.builders import assert_problem
 

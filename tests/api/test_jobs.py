@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.db.attempts import heartbeat
+from app.db.attempts import drain, heartbeat
+from app.db.endings import AttemptEnd
 from app.db.events import NewEvent
 from tests import factories
 from tests.api.builders import Registry, assert_problem
@@ -211,3 +212,28 @@ def stream(client: TestClient, job_id: str, after: str = "") -> list[dict[str, A
     assert answer.headers["Content-Type"].startswith("text/event-stream")
     blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in answer.text.strip().split("\n\n")]
     return [{**block, "data": json.loads(block["data"])} for block in blocks if "event" in block]
+
+
+def test_a_job_that_runs_tells_the_time_left(client: TestClient, registry: Registry) -> None:
+    job_id = client.post("/v1/jobs", json=TRAIN).json()["id"]
+    lease = factories.claim_job(registry.sessions).lease
+    told = NewEvent("progress", {"step": 3, "total_steps": 6, "remaining_seconds": 600.0})
+    with registry.sessions.begin() as session:
+        heartbeat(session, lease, timing=factories.TIMING, step=3, total_steps=6, events=[told])
+    shown = client.get(f"/v1/jobs/{job_id}").json()["progress"]
+    assert (shown["step"], shown["total_steps"], shown["fraction"]) == (3, 6, 0.5)
+    assert 0 < shown["remaining_seconds"] <= 600
+    assert client.get("/v1/jobs?state=running").json()["jobs"][0]["progress"]["remaining_seconds"] <= 600
+    factories.finish_job(registry.sessions, lease)
+    assert client.get(f"/v1/jobs/{job_id}").json()["progress"]["remaining_seconds"] is None
+
+
+def test_the_time_left_of_an_attempt_that_was_lost_is_forgotten(client: TestClient, registry: Registry) -> None:
+    job_id = client.post("/v1/jobs", json=TRAIN).json()["id"]
+    lease = factories.claim_job(registry.sessions).lease
+    told = NewEvent("progress", {"step": 3, "total_steps": 6, "remaining_seconds": 600.0})
+    with registry.sessions.begin() as session:
+        heartbeat(session, lease, timing=factories.TIMING, step=3, total_steps=6, events=[told])
+        drain(session, lease, end=AttemptEnd(), timing=factories.TIMING)
+    assert factories.claim_job(registry.sessions).lease.job_id == job_id
+    assert client.get(f"/v1/jobs/{job_id}").json()["progress"]["remaining_seconds"] is None

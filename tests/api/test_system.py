@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from app import ui
 from app.api import system
 from app.domain.error_tree import all_errors
+from app.domain.prediction_errors import EmptyInputError
 from app.main import create_app
 from app.settings import Settings
 from tests.api.builders import ROW, Registry, assert_problem
@@ -85,6 +86,28 @@ def test_every_kind_of_problem_has_a_page(client: TestClient) -> None:
         page = client.get(f"/problems/{kind.slug}").json()
         assert page["title"]
         assert page["meaning"], f"{kind.__name__} has no docstring"
+        assert "remedy" in vars(kind), f"{kind.__name__} does not say what to do"
+        assert page["remedy"].endswith("."), kind.slug
+
+
+def test_a_browser_reads_a_problem_as_a_page(client: TestClient) -> None:
+    page = client.get("/problems/out-of-range", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["Vary"] == "Accept"
+    for part in (
+        "A value is out of its range",
+        "What to do",
+        "422",
+        client.get("/problems/out-of-range").json()["remedy"],
+    ):
+        assert part in page.text
+    assert "<code>Retry-After</code>" in client.get("/problems/overloaded", headers={"Accept": "text/html"}).text
+    assert client.get("/problems/nothing", headers={"Accept": "text/html"}).status_code == 404
+
+
+def test_an_error_without_a_hint_of_its_own_gives_what_helps_with_its_kind() -> None:
+    assert EmptyInputError("The input has no rows.").hint == EmptyInputError.remedy
+    assert EmptyInputError("The input has no rows.", hint="Send a row.").hint == "Send a row."
 
 
 def test_slugs_are_unique() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.api.mlflow.grammar import MODELS, MOST_CONDITIONS, VERSIONS, parse_filter, parse_order
 from app.db.mlflow import Condition, Order
-from app.domain.errors import InvalidFilterError
+from app.domain.request_errors import InvalidFilterError
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 keys = st.text(st.characters(exclude_characters="`\x00", exclude_categories=["Cs"]), min_size=1, max_size=20)

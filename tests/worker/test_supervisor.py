@@ -98,7 +98,20 @@ def test_what_the_trainer_says_becomes_events(bench: Bench) -> None:
     assert {"text": "starting at step 0"} in read_events(bench.sessions, job_id, "log")
     (metric,) = read_events(bench.sessions, job_id, "metric")
     assert set(metric) == {"epoch", "loss"}
-    assert read_events(bench.sessions, job_id, "progress")[-1] == {"step": 10, "total_steps": 10}
+    assert read_events(bench.sessions, job_id, "progress")[-1] == {
+        "step": 10,
+        "total_steps": 10,
+        "remaining_seconds": 0.0,
+    }
+
+
+def test_the_time_left_is_told_while_a_job_runs(bench: Bench) -> None:
+    job_id = bench.submit(steps=40)
+    bench.supervisor.run_one()
+    first, *told, last = [event["remaining_seconds"] for event in read_events(bench.sessions, job_id, "progress")]
+    assert (first, last) == (None, 0.0)
+    assert told
+    assert all(left > 0 for left in told)
 
 
 def test_nothing_is_left_in_the_work_directory(bench: Bench) -> None:

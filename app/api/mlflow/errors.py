@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from app.domain import errors
+from app.domain import errors, request_errors
 from app.domain.errors import LeanfuseError
 
 PREFIXES = tuple(
@@ -24,11 +24,11 @@ _CODES: tuple[tuple[type[LeanfuseError], _Code], ...] = (
     (errors.ModelNotFoundError, _Code("RESOURCE_DOES_NOT_EXIST", 404)),
     (errors.ModelDeletedError, _Code("RESOURCE_DOES_NOT_EXIST", 404)),
     (errors.NotFoundError, _Code("ENDPOINT_NOT_FOUND", 404)),
-    (errors.MethodNotAllowedError, _Code("ENDPOINT_NOT_FOUND", 405)),
+    (request_errors.MethodNotAllowedError, _Code("ENDPOINT_NOT_FOUND", 405)),
     (errors.AlreadyExistsError, _Code("RESOURCE_ALREADY_EXISTS", 400)),
     (errors.ConflictError, _Code("RESOURCE_CONFLICT", 409)),
     (errors.PreconditionFailedError, _Code("RESOURCE_CONFLICT", 409)),
-    (errors.InvalidHostError, _Code("BAD_REQUEST", 400)),
+    (request_errors.InvalidHostError, _Code("BAD_REQUEST", 400)),
     (errors.InvalidInputError, _Code("INVALID_PARAMETER_VALUE", 400)),
     (errors.MalformedRequestError, _Code("INVALID_PARAMETER_VALUE", 400)),
     (errors.UnsupportedMediaTypeError, _Code("BAD_REQUEST", 400)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from app.db.mlflow import Condition, Operator, Order
-from app.domain.errors import InvalidFilterError
+from app.domain.request_errors import InvalidFilterError
 
 LONGEST_FILTER = 5_000
 MOST_CONDITIONS = 50

@@ -16,7 +16,7 @@ from app.api.mlflow import artifacts, models, versions
 from app.api.mlflow import requests as sent
 from app.api.mlflow.replies import Reply
 from app.api.openapi import json_body
-from app.domain import errors
+from app.domain import errors, request_errors
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -220,7 +220,7 @@ async def _server_info() -> dict[str, Any]:
 
 
 async def _refuse_change(path: str) -> Response:
-    raise errors.MethodNotAllowedError(
+    raise request_errors.MethodNotAllowedError(
         f"The files of a version never change, so nothing is written at {path[:80]!r}.",
         hint="`POST /v1/models` imports an ONNX graph as a new version.",
     )

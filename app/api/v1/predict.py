@@ -16,7 +16,7 @@ from app.api.problems import documented
 from app.api.v1.answers import Answers, Wanted, ask_along, class_sets, member_weights, reply
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, route_version
 from app.db.registry import VersionRow
-from app.domain import errors, request_errors, upload_errors
+from app.domain import errors, prediction_errors, request_errors, upload_errors
 from app.domain.errors import FieldError
 from app.domain.explain import suggest
 from app.domain.names import NAME_PATTERN, Reference
@@ -53,12 +53,12 @@ _DOCUMENTED: dict[str, Any] = {
         errors.ModelNotFoundError,
         errors.ModelNotReadyError,
         errors.ModelDeletedError,
-        errors.BatchTooLargeError,
+        prediction_errors.BatchTooLargeError,
         errors.UnsupportedMediaTypeError,
-        errors.InputShapeMismatchError,
-        errors.RaggedInputError,
-        errors.EmptyInputError,
-        errors.InvalidInputValueError,
+        prediction_errors.InputShapeMismatchError,
+        prediction_errors.RaggedInputError,
+        prediction_errors.EmptyInputError,
+        prediction_errors.InvalidInputValueError,
         errors.UnreadableFileError,
         upload_errors.UnsupportedDtypeError,
         upload_errors.PickleNotAllowedError,
@@ -67,7 +67,7 @@ _DOCUMENTED: dict[str, Any] = {
         errors.UnknownFieldError,
         errors.ArtifactCorruptedError,
         errors.OverloadedError,
-        errors.PredictionTimeoutError,
+        prediction_errors.PredictionTimeoutError,
     ),
     "response_model": None,
 }

@@ -19,7 +19,7 @@ from app.api.v1.lookup import NameInPath, etag, matches, route_version
 from app.db import datasets
 from app.db.registry import VersionRow
 from app.db.session import reading
-from app.domain import errors
+from app.domain import errors, prediction_errors, request_errors
 from app.domain.datasets import DatasetManifest, RowSet
 from app.domain.explain import suggest
 from app.domain.models import VersionManifest
@@ -76,18 +76,18 @@ _DOCUMENTED: dict[str, Any] = {
         },
         304: {"description": "Nothing has changed since the given ETag."},
         **documented(
-            errors.InvalidPageTokenError,
+            request_errors.InvalidPageTokenError,
             errors.ModelNotFoundError,
             errors.ModelDeletedError,
             errors.ModelNotReadyError,
             errors.VersionRejectedError,
             errors.DatasetNotFoundError,
-            errors.InputShapeMismatchError,
-            errors.InvalidInputValueError,
+            prediction_errors.InputShapeMismatchError,
+            prediction_errors.InvalidInputValueError,
             errors.OutOfRangeError,
             errors.ArtifactCorruptedError,
             errors.OverloadedError,
-            errors.PredictionTimeoutError,
+            prediction_errors.PredictionTimeoutError,
         ),
     },
     "response_model": None,
@@ -245,7 +245,7 @@ def _actual(manifest: DatasetManifest, targets: NDArray[Any]) -> list[str | floa
 def _check_fit(name: str, manifest: DatasetManifest, model: VersionManifest) -> None:
     shape = manifest.dataset_schema.shape
     if shape != model.input.shape:
-        raise errors.InputShapeMismatchError(
+        raise prediction_errors.InputShapeMismatchError(
             f"The model takes {list(model.input.shape)}; rows of {name!r} have {list(shape)}.",
             hint=f"Name a data set like {model.dataset!r}, which it was trained on.",
         )

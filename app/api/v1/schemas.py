@@ -1,7 +1,7 @@
 """What the API answers, and how rows become answers."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from app.api.problems import Problem, WrongField
 from app.db.jobs import DependencyRow, JobRow
 from app.db.registry import KNOWN_STATES, LinkRow, ModelRow, VersionRow
-from app.db.tables import Dataset
+from app.db.tables import Dataset, Job, JobEvent
 from app.domain import errors
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef, Statistics
 from app.domain.error_tree import all_errors
@@ -66,6 +66,10 @@ class Progress(BaseModel):
     step: int
     total_steps: int | None
     fraction: float | None
+    remaining_seconds: float | None = Field(
+        description="Time left for the steps at the present pace; null while unknown and unless the job runs. "
+        "Early stopping may end it sooner; what was trained is exported and measured after the last step."
+    )
 
 
 class VersionName(BaseModel):
@@ -282,7 +286,7 @@ def job_out(row: JobRow, waits_for: Sequence[DependencyRow] = ()) -> JobOut:
         phase=job.phase,
         done=job.state in TERMINAL_STATES,
         cancel_requested=job.cancel_requested_at is not None,
-        progress=_progress(job.step, job.total_steps, job.state),
+        progress=_progress(job, row.last_progress),
         result=_predictions(row) or _version_name(row.result_name, row.result_version, row.result_state),
         reused=_reused(row),
         error=job_problem(job.error, job.id) if job.error else None,
@@ -299,9 +303,22 @@ def job_out(row: JobRow, waits_for: Sequence[DependencyRow] = ()) -> JobOut:
     )
 
 
-def _progress(step: int, total_steps: int | None, state: str) -> Progress:
-    fraction = 1.0 if state == "succeeded" else min(1.0, step / total_steps) if total_steps else None
-    return Progress(step=step, total_steps=total_steps, fraction=fraction)
+def _progress(job: Job, told: JobEvent | None) -> Progress:
+    fraction = min(1.0, job.step / job.total_steps) if job.total_steps else None
+    return Progress(
+        step=job.step,
+        total_steps=job.total_steps,
+        fraction=1.0 if job.state == "succeeded" else fraction,
+        remaining_seconds=_remaining_seconds(told),
+    )
+
+
+def _remaining_seconds(told: JobEvent | None) -> float | None:
+    left = told.data.get("remaining_seconds") if told else None
+    if told is None or left is None:
+        return None
+    since_seconds = max(0.0, (datetime.now(UTC) - told.at).total_seconds())
+    return round(max(0.0, float(left) - since_seconds), 1)
 
 
 def _version_name(name: str | None, version: int | None, state: str | None) -> VersionName | None:

@@ -14,7 +14,7 @@ from app.api.tensorflow import Classified, Examples, ModelMetadata, Regressed
 from app.api.v1.answers import Array, Wanted, ask_along, main_output, reply
 from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version, route_version
 from app.db.registry import VersionRow
-from app.domain import errors
+from app.domain import errors, prediction_errors
 from app.domain.datasets import Task
 from app.domain.explain import explain_validation
 from app.domain.names import Reference
@@ -31,17 +31,17 @@ _PROBLEMS = documented(
     errors.ModelNotFoundError,
     errors.ModelNotReadyError,
     errors.ModelDeletedError,
-    errors.BatchTooLargeError,
+    prediction_errors.BatchTooLargeError,
     errors.UnsupportedMediaTypeError,
-    errors.TaskMismatchError,
-    errors.InputShapeMismatchError,
-    errors.RaggedInputError,
-    errors.EmptyInputError,
-    errors.InvalidInputValueError,
+    prediction_errors.TaskMismatchError,
+    prediction_errors.InputShapeMismatchError,
+    prediction_errors.RaggedInputError,
+    prediction_errors.EmptyInputError,
+    prediction_errors.InvalidInputValueError,
     errors.UnknownFieldError,
     errors.ArtifactCorruptedError,
     errors.OverloadedError,
-    errors.PredictionTimeoutError,
+    prediction_errors.PredictionTimeoutError,
 )
 
 
@@ -106,7 +106,7 @@ async def _answer(request: Request, wired: Services, reference: Reference, task:
     version = route.version
     has = version.manifest.task
     if has != task:
-        raise errors.TaskMismatchError(
+        raise prediction_errors.TaskMismatchError(
             f"{version.name}/{version.version} does {has}, `:{_VERBS[task]}` needs {task}.",
             hint=f"POST to `:{_VERBS[has]}` or `:predict`.",
         )

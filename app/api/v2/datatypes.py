@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.errors import InvalidInputValueError
+from app.domain.prediction_errors import InvalidInputValueError
 
 Array = NDArray[Any]
 TEXTS = "BYTES"

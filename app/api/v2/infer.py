@@ -23,7 +23,7 @@ from app.api.v2.rows import raw_rows, rows_of
 from app.api.v2.schemas import INFER_BODY, INFER_REPLY
 from app.api.v2.wire import Asked, InferRequest, Reply, read_request, write_reply
 from app.db.registry import VersionRow
-from app.domain import errors
+from app.domain import errors, prediction_errors
 from app.domain.models import VersionManifest
 from app.domain.names import Reference
 
@@ -41,14 +41,14 @@ _DOCUMENTED: dict[str, Any] = {
     | described_errors(
         errors.MalformedJsonError,
         errors.InvalidRequestError,
-        errors.InputShapeMismatchError,
-        errors.InvalidInputValueError,
+        prediction_errors.InputShapeMismatchError,
+        prediction_errors.InvalidInputValueError,
         errors.ModelNotFoundError,
-        errors.BatchTooLargeError,
+        prediction_errors.BatchTooLargeError,
         errors.UnsupportedMediaTypeError,
         errors.ModelNotReadyError,
         errors.OverloadedError,
-        errors.PredictionTimeoutError,
+        prediction_errors.PredictionTimeoutError,
         errors.NotSupportedError,
     ),
     "response_model": None,

@@ -9,7 +9,7 @@ import numpy as np
 from app.api.v2 import binary
 from app.api.v2.datatypes import BINARY_ONLY, BRAIN_FLOAT, DTYPES, TEXTS, Array, brain_floats, datatype_of, exactly
 from app.api.v2.wire import Tensor
-from app.domain import errors
+from app.domain import errors, prediction_errors
 from app.domain.models import InputSignature
 from app.serving.inputs import MOST_ROWS, TENSOR, texts_to_rows
 
@@ -25,7 +25,7 @@ def rows_of(inputs: Sequence[Tensor], signature: InputSignature) -> Array:
     if tensor.datatype == TEXTS and takes_texts(signature):
         return _text_rows(tensor, signature)
     if tensor.shape[1:] != signature.shape or not tensor.shape or tensor.datatype == TEXTS:
-        raise errors.InputShapeMismatchError(
+        raise prediction_errors.InputShapeMismatchError(
             f"Tensor `{tensor.name}` takes {shown(signature)}; got {tensor.datatype} {list(tensor.shape)}.",
             hint="GET the model's metadata: /v2/models/NAME.",
         )
@@ -59,7 +59,7 @@ def array_of(tensor: Tensor) -> Array:
         if tensor.datatype == BRAIN_FLOAT:
             numbers = brain_floats(numbers)
         elif tensor.datatype == "BOOL" and (numbers.view(np.uint8) > 1).any():
-            raise errors.InvalidInputValueError(f"Input `{tensor.name}`: a BOOL is neither 0 nor 1.")
+            raise prediction_errors.InvalidInputValueError(f"Input `{tensor.name}`: a BOOL is neither 0 nor 1.")
     elif tensor.datatype in BINARY_ONLY:
         raise errors.InvalidRequestError(
             f"Input `{tensor.name}`: {tensor.datatype} has no form in JSON.", hint="Send it as binary data, or as FP32."
@@ -73,7 +73,7 @@ def _from_json(tensor: Tensor) -> Array:
     array = tensor.data if isinstance(tensor.data, np.ndarray) else _parsed(tensor)
     if array.shape in ((tensor.elements,), tensor.shape):
         return array.reshape(tensor.shape)
-    raise errors.InputShapeMismatchError(
+    raise prediction_errors.InputShapeMismatchError(
         f"Input `{tensor.name}`: `data` has the shape {list(array.shape)}; `shape` is {list(tensor.shape)}.",
         hint=f"Send a flat list of {tensor.elements} values, or nest them like `shape`.",
     )
@@ -81,11 +81,13 @@ def _from_json(tensor: Tensor) -> Array:
 
 def _parsed(tensor: Tensor) -> Array:
     if not isinstance(tensor.data, list):
-        raise errors.InputShapeMismatchError(f"Input `{tensor.name}`: `data` is no list.", hint="Send a list.")
+        raise prediction_errors.InputShapeMismatchError(
+            f"Input `{tensor.name}`: `data` is no list.", hint="Send a list."
+        )
     try:
         array: Array = np.array(tensor.data)
     except ValueError:
-        raise errors.RaggedInputError(
+        raise prediction_errors.RaggedInputError(
             f"Input `{tensor.name}`: the lists of `data` differ in length, or values and lists are mixed.",
             hint="Send a flat list, or nest every row alike.",
         ) from None
@@ -112,8 +114,8 @@ def _large_integers(tensor: Tensor) -> Array:
         raise _no_values_of(tensor) from None
 
 
-def _no_values_of(tensor: Tensor) -> errors.InvalidInputValueError:
-    return errors.InvalidInputValueError(
+def _no_values_of(tensor: Tensor) -> prediction_errors.InvalidInputValueError:
+    return prediction_errors.InvalidInputValueError(
         f"Input `{tensor.name}`: `data` has values that are no {tensor.datatype}.",
         hint="true and false are BOOL, strings are BYTES, integers have at most 64 bits, null is nothing.",
     )
@@ -123,7 +125,7 @@ def _only(inputs: Sequence[Tensor], signature: InputSignature) -> Tensor:
     names = [tensor.name for tensor in inputs]
     if names != [TENSOR]:
         found = ", ".join(f"`{name[:80]}`" for name in names) or "none"
-        raise errors.InputShapeMismatchError(
+        raise prediction_errors.InputShapeMismatchError(
             f"The model takes one input, `{TENSOR}` {shown(signature)}; got {found}.", hint=f"Name it `{TENSOR}`."
         )
     return inputs[0]
@@ -131,9 +133,9 @@ def _only(inputs: Sequence[Tensor], signature: InputSignature) -> Tensor:
 
 def _check_batch(tensor: Tensor) -> None:
     if tensor.shape[0] == 0:
-        raise errors.EmptyInputError(f"Tensor `{tensor.name}` has no rows.", hint="Send at least one row.")
+        raise prediction_errors.EmptyInputError(f"Tensor `{tensor.name}` has no rows.", hint="Send at least one row.")
     if tensor.shape[0] > MOST_ROWS:
-        raise errors.BatchTooLargeError(
+        raise prediction_errors.BatchTooLargeError(
             f"Tensor `{tensor.name}` has {tensor.shape[0]:,} rows; {MOST_ROWS:,} are the limit of one prediction.",
             hint="Send several batches.",
         )
@@ -141,7 +143,7 @@ def _check_batch(tensor: Tensor) -> None:
 
 def _text_rows(tensor: Tensor, signature: InputSignature) -> Array:
     if tensor.shape not in ((tensor.elements,), (tensor.elements, 1)):
-        raise errors.InputShapeMismatchError(
+        raise prediction_errors.InputShapeMismatchError(
             f"Tensor `{tensor.name}` takes {shown(signature)}; got {TEXTS} {list(tensor.shape)}.",
             hint="Send one text for each row.",
         )
@@ -155,12 +157,12 @@ def _texts(tensor: Tensor) -> list[str]:
         return [_decoded(element, index, tensor.name) for index, element in enumerate(elements)]
     texts = _flat_texts(tensor.data)
     if len(texts) != tensor.elements:
-        raise errors.InputShapeMismatchError(
+        raise prediction_errors.InputShapeMismatchError(
             f"Input `{tensor.name}`: `data` has {len(texts)} elements; `shape` is {list(tensor.shape)}."
         )
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise errors.InvalidInputValueError(
+            raise prediction_errors.InvalidInputValueError(
                 f"Input `{tensor.name}`: [{index}] is {repr(text)[:40]}, no string.", hint="BYTES are strings in JSON."
             )
     return texts
@@ -176,6 +178,6 @@ def _decoded(element: bytes, index: int, name: str) -> str:
     try:
         return element.decode("utf-8")
     except UnicodeDecodeError:
-        raise errors.InvalidInputValueError(
+        raise prediction_errors.InvalidInputValueError(
             f"Input `{name}`: [{index}] is no text in UTF-8.", hint="Encode texts in UTF-8."
         ) from None

@@ -11,7 +11,8 @@ import simdjson
 from app.api.bodies import read_tensors
 from app.api.v2 import binary
 from app.api.v2.datatypes import TEXTS, Array, datatype_of
-from app.domain.errors import InvalidInputValueError, InvalidRequestError, NotSupportedError
+from app.domain.errors import InvalidRequestError, NotSupportedError
+from app.domain.prediction_errors import InvalidInputValueError
 from app.serving.decoding import is_nested_like
 
 NonFinite = Literal["error", "null"]

@@ -1,0 +1,164 @@
+"""What a person does, in a real browser: submit a job, watch it, promote what it made, draw a digit.
+
+Debian's Chromium or any other is used: LEANFUSE_TEST_BROWSER names it, or the path holds one.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# As root in a container there is no sandbox; the rest keeps the browser from asking its maker for anything.
+SWITCHES = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+PATIENCE_MS = 120_000
+# Strokes of digits on a square from 0 to 1, as a person draws them.
+STROKES: dict[str, list[list[tuple[float, float]]]] = {
+    "0": [
+        [
+            (0.5, 0.12),
+            (0.34, 0.2),
+            (0.28, 0.5),
+            (0.34, 0.8),
+            (0.5, 0.88),
+            (0.66, 0.8),
+            (0.72, 0.5),
+            (0.66, 0.2),
+            (0.5, 0.12),
+        ]
+    ],
+    "1": [[(0.4, 0.25), (0.52, 0.12), (0.52, 0.88)]],
+    "7": [[(0.25, 0.15), (0.75, 0.15), (0.45, 0.88)], [(0.35, 0.5), (0.65, 0.5)]],
+}
+ARCHITECTURE = '"architecture": {"type": "cnn", "filters": [16, 32], "dense": [64]}'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = os.environ.get("LEANFUSE_TEST_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("no browser: install Debian's chromium, or name one in LEANFUSE_TEST_BROWSER")
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=list(SWITCHES))
+        yield started
+        started.close()
+
+
+class Visit:
+    """A page of the service, with everything that went wrong in it or left this machine."""
+
+    def __init__(self, browser: Browser, url: str, theme: str) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+        self.page = self.context.new_page()
+        self.url = url
+        self.wrong: list[str] = []
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        self.page.on("request", self._note)
+
+    def _note(self, request: Request) -> None:
+        target = urlsplit(request.url)
+        if target.scheme not in {"data", "blob"} and target.netloc != urlsplit(self.url).netloc:
+            self.wrong.append(f"asked {request.url}")
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.url + path)
+        return self.page
+
+
+@pytest.fixture(params=["light"])
+def visit(request: pytest.FixtureRequest, browser: Browser, service: str) -> Iterator[Visit]:
+    visit = Visit(browser, service, request.param)
+    yield visit
+    visit.context.close()
+    assert visit.wrong == []
+
+
+def draw(page: Page, strokes: list[list[tuple[float, float]]]) -> None:
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    for stroke in strokes:
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point, steps=6)
+        page.mouse.up()
+
+
+def test_from_a_new_service_to_a_drawn_digit(visit: Visit) -> None:
+    page = visit.open("/")
+    page.get_by_role("link", name="Datasets").first.click()
+    page.get_by_role("button", name="digits").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("digits")
+    expect(page.locator(".samples img")).to_have_count(24)
+
+    submit_a_job(visit)
+    expect(page.locator("#told")).to_contain_text("left", timeout=PATIENCE_MS)
+    expect(page.locator("#loss canvas")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#state")).to_have_text("succeeded", timeout=PATIENCE_MS)
+    page.get_by_role("link", name="drawn-digits/1").click()
+    expect(page.get_by_role("heading", name="Confusion")).to_be_visible()
+
+    promote(visit)
+    page.get_by_role("link", name="Try it", exact=True).last.click()
+    page.get_by_label("Model, version or alias").fill("drawn-digits@champion")
+    page.get_by_role("button", name="Choose").click()
+    seen = {}
+    for digit, strokes in STROKES.items():
+        page.get_by_role("button", name="Clear").click()
+        draw(page, strokes)
+        expect(page.locator("#class")).to_be_visible()
+        page.wait_for_timeout(300)
+        seen[digit] = page.locator("#class").inner_text()
+    assert seen == {digit: digit for digit in STROKES}
+
+
+def submit_a_job(visit: Visit) -> None:
+    """Fill in the form, be told what is wrong with it, mend that and submit it."""
+    page = visit.open("/ui/jobs/new?example=train")
+    page.get_by_label("name", exact=True).fill("drawn-digits")
+    page.get_by_label("epochs", exact=True).fill("0")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator(".wrong")).to_contain_text("out of range")
+    expect(page.locator(".wrong")).to_contain_text("10,000")
+    expect(page.get_by_role("alert")).to_contain_text("/training/epochs")
+    page.get_by_label("epochs", exact=True).fill("15")
+    page.get_by_label("alias", exact=True).fill("")
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("status")).to_contain_text("would be accepted")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("drawn-digits")
+    visit.wrong[:] = [said for said in visit.wrong if "422" not in said]  # the browser tells of refused requests too
+
+
+def promote(visit: Visit) -> None:
+    page = visit.open("/ui/models/drawn-digits")
+    expect(page.get_by_text("No alias names a version of it.")).to_be_visible()
+    page.get_by_role("button", name="Promote").click()
+    expect(page.get_by_text(re.compile(r"champion\s+names"))).to_be_visible()
+
+
+def test_both_themes_can_be_chosen_and_last(visit: Visit) -> None:
+    page = visit.open("/")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    page.get_by_role("button", name="Change between light and dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    visit.open("/ui/compare")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_the_keyboard_reaches_the_content_first(visit: Visit) -> None:
+    page = visit.open("/ui/jobs")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
