@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import numpy as np
 from sqlalchemy import select
 
@@ -216,3 +217,11 @@ def children_of(pid: int) -> list[int]:
     """Return the process ids of a process's children, of all its threads."""
     tasks = Path(f"/proc/{pid}/task")
     return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def is_ready(base_url: str) -> bool:
+    """Tell whether a service answers, and says that it can serve."""
+    try:
+        return httpx.get(f"{base_url}/readyz").is_success
+    except httpx.TransportError:
+        return False

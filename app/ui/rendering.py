@@ -49,8 +49,12 @@ def _as_json(value: object) -> Markup:
 
 
 def _as_figure(svg: str) -> Markup:
-    """Put a figure into a page at its own size, smaller where there is less room."""
-    return Markup(_SIZE.sub(r'\g<0> width="\1" height="\2"', svg, count=1))  # noqa: S704 - our figures escape their texts
+    """Put a figure into a page at its own size, smaller where there is less room.
+
+    One with links is no image to those who hear the page: its links could not be reached.
+    """
+    shown = svg.replace('role="img"', 'role="group"', 1) if "<a " in svg else svg
+    return Markup(_SIZE.sub(r'\g<0> width="\1" height="\2"', shown, count=1))  # noqa: S704 - our figures escape their texts
 
 
 def _as_query(query: str) -> str:

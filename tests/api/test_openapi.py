@@ -113,8 +113,8 @@ def test_an_example_is_accepted_when_it_is_sent(client: TestClient, registry: An
 
 def test_every_way_to_optimize_and_fuse_has_an_example() -> None:
     methods = {name for union in (OptimizeMethod, EnsembleMethod) for name in methods_of(union)}
-    shown = {spec.get("method", {}).get("method") for spec in JOB_SPECS.values()}
-    assert methods - shown == {"convolve", "serial", "stack"}  # these three are shown in docs/jobs.md alone
+    shown = {spec["method"]["method"] for spec in JOB_SPECS.values() if "method" in spec}
+    assert shown == methods
     assert {spec["kind"] for spec in JOB_SPECS.values()} == {"train", "optimize", "ensemble", "search", "predict"}
 
 

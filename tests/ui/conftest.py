@@ -1,7 +1,9 @@
 """Pages over real data sets of every kind and versions registered as workers register them."""
 
 import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ from starlette.testclient import TestClient
 
 from app.api.deps import Services
 from app.cli.demo import running_service
+from app.cli.stack import free_port
 from app.db.datasets import add_dataset
 from app.domain.datasets import DatasetManifest, DatasetSchema, FileRef
 from app.domain.models import Metrics
 from app.main import create_app
 from app.settings import Settings
 from tests.api.builders import Registry
+from tests.workers import is_ready, running, until
 
 REPORT = Path(__file__).parents[2] / "benchmarks" / "scale" / "report.json"
 METRICS = Metrics(
@@ -40,12 +44,38 @@ ROWS = {
 NASTY = '<script>alert("x")</script>'
 
 
+PAGES = (
+    *("/", "/ui/jobs", "/ui/jobs/new", "/ui/datasets", "/ui/models", "/ui/ensembles", "/ui/compare", "/ui/try"),
+    *("/ui/serving", "/ui/datasets/pets", "/ui/datasets/sounds", "/ui/datasets/letters", "/ui/datasets/flowers"),
+    *("/ui/datasets/prices", "/ui/models/pets-cnn", "/ui/models/pets-cnn/versions/1", "/ui/try?model=pets-duo"),
+    *("/ui/ensembles/pets-duo/versions/1", "/ui/compare?dataset=pets&x=bytes&versions=all", "/ui/jobs?state=failed"),
+)
+
+
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[TestClient]:
     """Serve a registry that has something for every page; no test changes it."""
-    folder = tmp_path_factory.mktemp("pages")
+    with _furnished(tmp_path_factory.mktemp("pages"), sqlite_template) as (client, _):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[str]:
+    """Serve the same to a browser, and yield its URL."""
+    with _furnished(tmp_path_factory.mktemp("furnished"), sqlite_template) as (_, settings):
+        pass
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--log-level", "warning"]
+    with running([*command, "--port", str(port)], settings, name="api"):
+        until(lambda: is_ready(f"http://127.0.0.1:{port}"))
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _furnished(folder: Path, sqlite_template: Path) -> Iterator[tuple[TestClient, Settings]]:
     database = shutil.copyfile(sqlite_template, folder / "leanfuse.db")
-    app = create_app(Settings(home=folder / "home", database_url=f"sqlite:///{database}"))
+    settings = Settings(home=folder / "home", database_url=f"sqlite:///{database}")
+    app = create_app(settings)
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         services: Services = app.state.services
         registry = Registry(services.sessions, services.store)
@@ -59,7 +89,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> It
         services.view.refresh()
         client.patch("/v1/models/pets-cnn", json={"description": NASTY}).raise_for_status()
         client.put("/v1/models/pets-cnn/aliases/champion", json={"version": 1}).raise_for_status()
-        yield client
+        yield client, settings
 
 
 def _add_rows(registry: Registry, name: str, given: dict[str, Any]) -> None:

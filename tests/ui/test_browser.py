@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+from tests.ui.conftest import PAGES
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # As root in a container there is no sandbox; the rest keeps the browser from asking its maker for anything.
@@ -37,7 +40,6 @@ STROKES: dict[str, list[list[tuple[float, float]]]] = {
     "1": [[(0.4, 0.25), (0.52, 0.12), (0.52, 0.88)]],
     "7": [[(0.25, 0.15), (0.75, 0.15), (0.45, 0.88)], [(0.35, 0.5), (0.65, 0.5)]],
 }
-ARCHITECTURE = '"architecture": {"type": "cnn", "filters": [16, 32], "dense": [64]}'
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,20 @@ def promote(visit: Visit) -> None:
     expect(page.get_by_text("No alias names a version of it.")).to_be_visible()
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text(re.compile(r"champion\s+names"))).to_be_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_to_mend(browser: Browser, furnished: str, theme: str) -> None:
+    """Contrast, names, order of headings and more, by the rules of axe-core."""
+    context = browser.new_context(color_scheme=theme)  # type: ignore[arg-type]
+    page = context.new_page()
+    found = {}
+    for path in PAGES:
+        page.goto(furnished + path)
+        page.wait_for_timeout(150)
+        found[path] = [rule["id"] for rule in Axe().run(page).response["violations"]]
+    context.close()
+    assert {path: rules for path, rules in found.items() if rules} == {}
 
 
 def test_both_themes_can_be_chosen_and_last(visit: Visit) -> None:

@@ -9,15 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.v1.examples import JOB_SPECS
-from tests.ui.conftest import NASTY
+from tests.ui.conftest import NASTY, PAGES
 
 STATIC = Path(__file__).parents[2] / "app" / "ui" / "static"
-PAGES = (
-    *("/", "/ui/jobs", "/ui/jobs/new", "/ui/datasets", "/ui/models", "/ui/ensembles", "/ui/compare", "/ui/try"),
-    *("/ui/serving", "/ui/datasets/pets", "/ui/datasets/sounds", "/ui/datasets/letters", "/ui/datasets/flowers"),
-    *("/ui/datasets/prices", "/ui/models/pets-cnn", "/ui/models/pets-cnn/versions/1", "/ui/try?model=pets-duo"),
-    *("/ui/ensembles/pets-duo/versions/1", "/ui/compare?dataset=pets&x=bytes&versions=all", "/ui/jobs?state=failed"),
-)
 
 
 class Outline(HTMLParser):

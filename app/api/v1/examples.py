@@ -42,6 +42,13 @@ JOB_SPECS: dict[str, Any] = {
         "training": {"epochs": 10, "augmentation": {"shift": 0.1}},
         "seeds": 3,
     },
+    "convolve": {
+        "kind": "optimize",
+        "name": "digits-separable",
+        "dataset": "digits",
+        "method": {"method": "convolve", "parent": "digits-cnn"},
+        "training": {"epochs": 10},
+    },
     "prune": {
         "kind": "optimize",
         "name": "digits-pruned",
@@ -118,6 +125,29 @@ JOB_SPECS: dict[str, Any] = {
         },
         "training": {"epochs": 8},
         "tags": {"team": "vision"},
+    },
+    "fuse serially": {
+        "kind": "ensemble",
+        "name": "digits-series",
+        "dataset": "digits",
+        "method": {
+            "method": "serial",
+            "type": "samme",
+            "rounds": 3,
+            "members": [{"architecture": {"type": "mlp", "hidden": [32]}}],
+        },
+        "training": {"epochs": 5},
+    },
+    "stack": {
+        "kind": "ensemble",
+        "name": "digits-stack",
+        "dataset": "digits",
+        "method": {
+            "method": "stack",
+            "folds": 3,
+            "members": [{"architecture": {"type": "cnn"}}, {"architecture": {"type": "mlp"}, "seed": 1}],
+        },
+        "training": {"epochs": 5},
     },
     "soup": {
         "kind": "ensemble",

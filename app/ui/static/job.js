@@ -19,7 +19,6 @@ function listen(follow, curves) {
   const source = new EventSource(`/v1/jobs/${follow.dataset.id}/events`);
   const bar = document.getElementById("progress");
   const seen = Number(follow.dataset.last);
-  const pace = new Pace();
   const on = (name, act) => source.addEventListener(name, (event) => {
     // The page itself was made with the earlier ones.
     act(JSON.parse(event.data), Number(event.lastEventId) <= seen);
@@ -30,7 +29,7 @@ function listen(follow, curves) {
     const total = data.total_steps;
     if (!total) return;
     bar.value = Math.min(1, data.step / total);
-    const left = data.remaining_seconds ?? pace.left(data.step, total, Date.parse(data.at) / 1000);
+    const left = data.remaining_seconds ?? null;
     tell(`${Math.round(100 * bar.value)} %, step ${data.step} of ${total}${left === null ? "" : `, ${duration(left)} left`}`);
   });
   on("metric", (data, old) => { if (!old) curves.add(data); });
@@ -61,19 +60,6 @@ function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
   return whole < 3600 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(whole / 3600)} h ${Math.floor(whole / 60) % 60} min`;
-}
-
-// The time left, from the latest steps; the server's own estimate comes first where there is one.
-class Pace {
-  #seen = [];
-
-  left(step, total, seconds) {
-    this.#seen.push([step, seconds]);
-    if (this.#seen.length > 20) this.#seen.shift();
-    const [first, begun] = this.#seen[0];
-    const rate = (step - first) / (seconds - begun);
-    return rate > 0 && Number.isFinite(rate) ? (total - step) / rate : null;
-  }
 }
 
 class Curves {
