@@ -2,9 +2,6 @@
 
 import hashlib
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -39,21 +36,6 @@ class Page(HTMLParser):
             self.loads.append(given.get("href") or "")
         elif "src" in given:
             self.loads.append(given["src"] or "")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site from a copy, as `make docs` does, and return its folder."""
-    folder = tmp_path_factory.mktemp("pages")
-    shutil.copytree(DOCS, folder / "docs")
-    for name in ("zensical.toml", "README.md"):
-        shutil.copy(ROOT / name, folder)
-    program = Path(sys.executable).with_name("zensical")
-    built = subprocess.run(
-        [program, "build", "--strict", "--clean"], cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert built.returncode == 0, re.sub(r"\x1b\[[0-9;]*m", "", f"{built.stdout}\n{built.stderr}")
-    return folder / "site"
 
 
 @pytest.fixture(scope="module")
