@@ -40,7 +40,7 @@ from app.serving.shadow import Shadows
 from app.serving.view import RegistryView
 from app.serving.warming import warming
 from app.settings import Settings
-from app.store import open_store
+from app.store import store_from
 from app.ui import install_pages
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _lifespan(
 
 def _build(settings: Settings, metrics: Metrics, engine: Engine, hinter: Hinter) -> Services:
     sessions = make_sessions(engine)
-    store = open_store(settings.store_url)
+    store = store_from(settings)
     serving = settings.serving
     pool = EnginePool(store, _LatePlanMaker(settings), metrics=metrics, budget_bytes=serving.memory_bytes)
     predictor = Predictor(

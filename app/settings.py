@@ -71,6 +71,20 @@ class ServingSettings(BaseModel):
         return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
 
 
+class StoreSettings(BaseModel):
+    """Say how a store elsewhere is reached; credentials are read where AWS's own tools read them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str | None = Field(None, description="URL of a server that speaks S3; default: that of AWS.")
+    region: str | None = Field(None, description="Region of the bucket; default: `AWS_REGION`, or us-east-1.")
+    allow_http: bool = Field(default=False, description="Speak to the endpoint without TLS, inside a trusted network.")
+    path_style: bool = Field(default=True, description="Bucket in the path; false: in the host's name.")
+    cache_bytes: int = Field(10 * 1024 * MEBIBYTE, ge=0, description="Size of the local copies of what was read.")
+    timeout_seconds: float = Field(60.0, gt=0, le=3600, description="Longest time of one request.")
+    retry_seconds: float = Field(10.0, ge=0, le=300, description="How long a failed request is repeated.")
+
+
 class Limits(BaseModel):
     """Bound what one request may bring."""
 
@@ -113,6 +127,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     timing: Timing = Field(default_factory=Timing)
     limits: Limits = Field(default_factory=Limits)
+    store: StoreSettings = Field(default_factory=StoreSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
 
     @field_validator("home")
@@ -124,6 +139,11 @@ class Settings(BaseSettings):
     def scaled(self) -> bool:
         """Tell whether Celery wakes the workers."""
         return self.broker_url is not None
+
+    @property
+    def cache_path(self) -> Path:
+        """Return the folder of local copies from a store elsewhere."""
+        return self.home / "cache"
 
     @property
     def wake_path(self) -> Path:

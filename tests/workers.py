@@ -41,7 +41,7 @@ def worker_settings(home: Path, database_url: str, timing: Timing, **overrides: 
     return Settings(
         home=home,
         database_url=database_url,
-        store_url=(home / "store").as_uri(),
+        store_url=overrides.pop("store_url", (home / "store").as_uri()),
         timing=timing,
         worker=WorkerSettings(**worker),
         log_format="json",
@@ -149,10 +149,10 @@ def reached(sessions: Sessions, job_id: str, step: int) -> Job:
 def environment(settings: Settings) -> dict[str, str]:
     """Write settings as environment variables."""
     values: Mapping[str, Any] = settings.model_dump(
-        mode="json", exclude={"worker", "timing", "limits", "serving"}, exclude_none=True
+        mode="json", exclude={"worker", "timing", "limits", "serving", "store"}, exclude_none=True
     )
     flat = {f"LEANFUSE_{name.upper()}": str(value) for name, value in values.items()}
-    for group in ("worker", "timing", "serving"):
+    for group in ("worker", "timing", "serving", "store"):
         for name, value in getattr(settings, group).model_dump(mode="json", exclude_none=True).items():
             text = value if isinstance(value, str) else json.dumps(value)
             flat[f"LEANFUSE_{group.upper()}__{name.upper()}"] = text

@@ -26,6 +26,7 @@ from app.domain.errors import DatabaseUnavailableError, LeanfuseError
 from app.domain.job_errors import DeadlineExceededError, OutOfMemoryError
 from app.domain.jobs import Outcome, State, Timing
 from app.domain.predict_specs import PREDICT
+from app.domain.store_errors import StoreUnavailableError
 from app.logging import get_logger
 from app.store.base import Store
 from worker.lease import DatabaseThread, LeaseKeeper
@@ -41,6 +42,7 @@ Order = Literal["drain", "stalled", "late", "cancel", "fenced"]
 _WEIGHT: dict[Order, int] = {"drain": 0, "stalled": 1, "late": 2, "cancel": 3, "fenced": 4}
 _EXIT_SECONDS = 5.0
 _GLANCE_SECONDS = 60.0
+_STORE_SECONDS = 600.0
 _ACCELERATOR_SIGNS = ("CUDA_ERROR", "CUDNN_STATUS", "Xid", "uncorrectable ECC")
 
 
@@ -91,6 +93,8 @@ class Attempt:
         self.trainer.kill()
         described = _describe(error)
         log.warning("attempt_given_up", error=described)
+        if isinstance(error, StoreUnavailableError):
+            return self._retry("store_away", AttemptEnd(error=described))
         if is_retryable(error):
             return self._retry("retried", AttemptEnd(error=described))
         return self._fail(AttemptEnd(error=described))
@@ -184,7 +188,7 @@ class Attempt:
     def _publish(self, result: Result | Predicted, end: AttemptEnd) -> Outcome:
         self.keeper.phase("registering")
         try:
-            register = self._keep(result, end)
+            register = self._patiently(lambda: self._keep(result, end))
         except (LeanfuseError, OSError, ValueError) as error:
             return self.give_up(error)
         finished = self._patiently(lambda: self._around.database.end(self.keeper, register))
@@ -252,13 +256,21 @@ class Attempt:
         return self._patiently(lambda: self._around.database.call(work))
 
     def _patiently(self, statement: Callable[[], T]) -> T:
-        """Repeat a statement while the database does not answer: what the trainer made is worth the wait."""
+        """Repeat a statement while database or store do not answer: what the trainer made is worth the wait.
+
+        A store is waited for so long that it can be started again, but not for ever: it may be there and refuse.
+        """
+        give_up_at = time.monotonic() + _STORE_SECONDS
         while True:
             try:
                 return statement()
             except DatabaseUnavailableError as error:
                 log.warning("database_awaited", detail=error.detail)
-                time.sleep(random.uniform(0.5, 1.0) * min(2.0, self._around.timing.heartbeat_seconds))  # noqa: S311
+            except StoreUnavailableError as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                log.warning("store_awaited", detail=error.detail)
+            time.sleep(random.uniform(0.5, 1.0) * min(2.0, self._around.timing.heartbeat_seconds))  # noqa: S311
 
 
 class Pulse:

@@ -22,7 +22,7 @@ from app.janitor import Janitor
 from app.logging import configure_logging, get_logger
 from app.queue import make_hinter
 from app.settings import Settings
-from app.store import open_store
+from app.store import store_from
 from worker.supervisor import Supervisor
 from worker.workdir import WorkDirectory
 
@@ -42,7 +42,7 @@ class Host:
         self._janitor = Janitor(
             self._engine, self._hinter, settings.timing, scaled=settings.scaled, report=self._report
         )
-        store = open_store(settings.store_url)
+        store = store_from(settings)
         self._supervisors = [
             Supervisor(settings, self._sessions, store, worker_id=self._worker_id, directory=self._directory, slot=slot)
             for slot in range(settings.worker.slots)

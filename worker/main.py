@@ -23,7 +23,7 @@ from app.janitor import Janitor
 from app.logging import configure_logging, get_logger
 from app.queue import KEY_PREFIX, QUEUE_NAME, TASK_NAME, make_hinter
 from app.settings import Settings
-from app.store import open_store
+from app.store import store_from
 from worker.supervisor import Supervisor
 from worker.workdir import WorkDirectory
 
@@ -94,7 +94,7 @@ class Child:
         self.supervisor = Supervisor(
             settings,
             make_sessions(self._engine),
-            open_store(settings.store_url),
+            store_from(settings),
             worker_id=worker_id,
             directory=directory,
             slot=_slot_of_this_process(),

@@ -33,6 +33,7 @@ from app.domain.specs import (
 from app.domain.transfer import unlabelled_of
 from app.logging import get_logger
 from app.settings import Settings
+from app.store import hold
 from app.store.base import Store
 from worker.assignment import Assignment, DatasetInput, LeftOut, Limits, ReferenceRole, VersionInput
 from worker.messages import MANIFEST_NAME, ProductRef
@@ -85,6 +86,7 @@ def lay_out(job: ClaimedJob, sources: Sources, *, directory: Path, store: Store,
     """Fetch what the trainer may read, make its directories and return the path of its assignment."""
     for name in ("scratch", "output", "checkpoints"):
         (directory / name).mkdir(mode=0o700, parents=True)
+    store = hold(store, directory / "inputs")
     spec = _spec_of(job)
     assignment = Assignment(
         job_id=job.lease.job_id,

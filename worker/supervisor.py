@@ -9,9 +9,10 @@ import structlog
 
 from app.db.attempts import ClaimedJob, Heartbeat, claim
 from app.db.session import Sessions
-from app.domain.errors import LeanfuseError
+from app.domain.errors import LeanfuseError, UnavailableError
 from app.domain.jobs import Outcome
 from app.domain.predict_specs import PREDICT
+from app.domain.store_errors import StoreUnavailableError
 from app.logging import get_logger
 from app.settings import Settings
 from app.store.base import Store
@@ -23,6 +24,8 @@ from worker.process import PREDICTOR_COMMAND, TRAINER_COMMAND, TrainerProcess, t
 from worker.staging import find_sources, lay_out
 
 log = get_logger(__name__)
+# The name of content that nobody has: to ask for it is to ask whether the store is there.
+_NOTHING = "0" * 64
 
 
 class Supervisor:
@@ -53,6 +56,7 @@ class Supervisor:
         self._warm: TrainerProcess | None = None
         self._attempt: Attempt | None = None
         self._started = 0
+        self._store_away = False
         self._draining = threading.Event()
 
     @property
@@ -67,7 +71,7 @@ class Supervisor:
 
     def run_one(self) -> Outcome | None:
         """Claim the next job that is due and see it through; None when there is none, or when draining."""
-        if self.draining:
+        if self.draining or not self._store_answers():
             return None
         job = self._database.call(lambda: claim(self._sessions, self._worker_id, timing=self._settings.timing))
         if job is None:
@@ -101,6 +105,17 @@ class Supervisor:
         self._warm = None
         self._database.close()
 
+    def _store_answers(self) -> bool:
+        """Ask a store that was away, before another job tries in vain what this one could not."""
+        if self._store_away:
+            try:
+                self._store.contains(_NOTHING)
+            except UnavailableError as error:
+                log.warning("store_awaited", detail=error.detail)
+                return False
+            self._store_away = False
+        return True
+
     def _see_through(self, job: ClaimedJob) -> Outcome:
         directory = self._directory / job.lease.job_id / str(job.lease.token)
         trainer = self._start(PREDICTOR_COMMAND) if job.kind == PREDICT else self._take_trainer()
@@ -128,6 +143,7 @@ class Supervisor:
         try:
             assignment = self._lay_out(job, directory)
         except (LeanfuseError, OSError, ValueError) as error:
+            self._store_away = isinstance(error, StoreUnavailableError)
             return attempt.give_up(error)
         attempt.trainer.assign(assignment)
         self.warm_up()

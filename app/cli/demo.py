@@ -13,7 +13,8 @@ from app.cli import render
 from app.cli.follow import follow_jobs
 from app.cli.plan import FUSIONS, NAMES, DatasetName, Spec, waves
 from app.cli.stack import child, free_port, scaled_servers, wait_until_ready
-from app.client import Client, Document
+from app.client import Client, Document, Job
+from app.client.documents import PredictedRows, Report
 from app.domain.errors import AlreadyExistsError
 
 HOME = Path(".leanfuse/demo")
@@ -36,7 +37,7 @@ class Result:
     name: str
     version: int
     kind: str
-    report: Document
+    report: Report
 
     @property
     def metrics(self) -> Document:
@@ -96,7 +97,7 @@ def running_service(stack: Stack, *, home: Path = HOME, keep: bool = False) -> I
         yield url
 
 
-def run_wave(client: Client, specs: Sequence[Spec]) -> list[Document]:
+def run_wave(client: Client, specs: Sequence[Spec]) -> list[Job]:
     """Submit specs together, follow them until each is done, and return their jobs."""
     jobs = [client.jobs.submit(spec) for spec in specs]
     return follow_jobs(client, [job["id"] for job in jobs])
@@ -130,7 +131,7 @@ def _succeeded(job: Mapping[str, Any]) -> Check:
     return Check(job["state"] == "succeeded", f"{render.job_name(job)} {job['state']}{detail}")
 
 
-def _check_predictions(answer: Document, dataset: str) -> Check:
+def _check_predictions(answer: PredictedRows, dataset: str) -> Check:
     count = len(answer["predictions"])
     return Check(count == SHOWN_ROWS, f"{answer['model']}/{answer['version']} predicted {count} rows of {dataset}")
 
@@ -150,7 +151,7 @@ def _is_fusion(name: str) -> bool:
     return name in {NAMES[key] for key in FUSIONS}
 
 
-def _predict(client: Client, dataset: str, name: str) -> Document:
+def _predict(client: Client, dataset: str, name: str) -> PredictedRows:
     return client.ensembles.predictions(
         f"{name}@champion", dataset=dataset, limit=SHOWN_ROWS, members=True, uncertainty=True
     )
@@ -164,7 +165,9 @@ def _summary(results: Sequence[Result], checks: Sequence[Check], seconds: float)
     return {"seconds": round(seconds, 1), "leaderboard": leaderboard, "checks": [check._asdict() for check in checks]}
 
 
-def _print(results: Sequence[Result], checks: Sequence[Check], predictions: Sequence[Document], seconds: float) -> None:
+def _print(
+    results: Sequence[Result], checks: Sequence[Check], predictions: Sequence[PredictedRows], seconds: float
+) -> None:
     columns = ("model", "made by", "accuracy % [95 %]", "parameters>", "ONNX>", "ms, batch 1>", "against its baseline")
     ranked = sorted(results, key=lambda result: -(result.metrics.get("accuracy") or 0))
     render.print_table(columns, map(_row, ranked), title="Leaderboard, measured on the report rows")

@@ -1,4 +1,4 @@
-"""`leanfuse models import`: register an ONNX file that was made elsewhere."""
+"""`leanfuse import`, also `leanfuse models import`: register an ONNX file that was made elsewhere."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.options import DEFAULT_URL, Json, Url, connect
+from app.cli.options import Json, Url, connect
 
 _JSON_OPTIONS = frozenset({"classes", "tags"})
 
@@ -23,10 +23,13 @@ def import_model(
         ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is registered.")] = True,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
-    """Import an ONNX model: it is looked through, measured and registered like any other."""
+    """Import an ONNX model.
+
+    It is looked through, measured and registered like any other.
+    """
     from app.cli import render
 
     options = read_options(option or [])

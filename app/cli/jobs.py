@@ -1,51 +1,37 @@
-"""`leanfuse jobs`: submit, list, show, watch, cancel."""
+"""`leanfuse jobs`: submit, list, show, watch, read the log, cancel, retry."""
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.cli.options import DEFAULT_URL, JobId, Json, Url, connect
+from app.cli.options import JobId, Json, Url, connect
+from app.cli.specs import read_spec
 
-if TYPE_CHECKING:
-    from app.client import Client
-
-commands = typer.Typer(help="Submit and follow jobs.", no_args_is_help=True)
-FAILED = 1
+commands = typer.Typer(help="Submit and follow jobs.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @commands.command("submit")
 def submit(
-    file: Annotated[Path, typer.Argument(help="A job spec in JSON; - reads stdin.")],
-    url: Url = DEFAULT_URL,
+    file: Annotated[Path, typer.Argument(help="A job spec in JSON; - reads stdin.", show_default=False)],
+    url: Url = None,
     json_output: Json = False,
     watch_it: Annotated[bool, typer.Option("--watch", help="Follow the job until it ends.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check the spec and estimate the model.")] = False,
 ) -> None:
     """Submit a job spec."""
-    from app.cli.render import print_job, print_json
+    from app.cli.submit import send
 
-    spec = read_spec(file)
-    with connect(url) as client:
-        if check:
-            print_json(client.jobs.validate(spec))
-            return
-        job = client.jobs.submit(spec)
-        if watch_it:
-            _watch(client, job["id"], json_output=json_output)
-        elif json_output:
-            print_json(job)
-        else:
-            print_job(job)
+    send(read_spec(file), url, json_output=json_output, watch_it=watch_it, check=check, as_it_is=True)
 
 
 @commands.command("ls")
 def list_jobs(
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only train, optimize, ensemble, import or predict.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
 ) -> None:
     """List jobs, the newest first."""
@@ -54,7 +40,7 @@ def list_jobs(
     from app.cli import render
 
     with connect(url) as client:
-        jobs = list(islice(client.jobs.list(state=state), limit))
+        jobs = list(islice(client.jobs.list(state=state, kind=kind, name=name), limit))
     if json_output:
         render.print_json(jobs)
         return
@@ -62,10 +48,10 @@ def list_jobs(
         ("job", "name", "kind", "state", "progress>", "result"),
         (
             (
-                job["id"],
+                job.id,
                 render.job_name(job),
                 render.job_kind(job),
-                render.styled_state(job["state"]),
+                render.styled_state(job.state),
                 render.progress_text(job),
                 render.result_reference(job),
             )
@@ -75,7 +61,7 @@ def list_jobs(
 
 
 @commands.command("show")
-def show(job_id: JobId, url: Url = DEFAULT_URL, json_output: Json = False) -> None:
+def show(job_id: JobId, url: Url = None, json_output: Json = False) -> None:
     """Show one job."""
     from app.cli.render import print_job, print_json
 
@@ -85,14 +71,33 @@ def show(job_id: JobId, url: Url = DEFAULT_URL, json_output: Json = False) -> No
 
 
 @commands.command("watch")
-def watch(job_id: JobId, url: Url = DEFAULT_URL, json_output: Json = False) -> None:
+def watch(job_id: JobId, url: Url = None, json_output: Json = False) -> None:
     """Follow a job until it ends; Ctrl-C leaves it running. Exits 1 when the job does not succeed."""
+    from app.cli.follow import watch_job
+
     with connect(url) as client:
-        _watch(client, job_id, json_output=json_output)
+        watch_job(client, job_id, json_output=json_output)
+
+
+@commands.command("logs")
+def logs(job_id: JobId, url: Url = None, json_output: Json = False) -> None:
+    """Print what a job says, from its start until it ends; Ctrl-C leaves it running."""
+    from app.cli import render
+
+    with connect(url) as client:
+        try:
+            for event in client.jobs.events(job_id):
+                if json_output:
+                    render.print_json(event._asdict())
+                elif line := render.event_line(event.name, event.data):
+                    render.print_line(line)
+        except KeyboardInterrupt:
+            render.say(f"The job goes on. Read on: leanfuse jobs logs {job_id}")
+            raise
 
 
 @commands.command("cancel")
-def cancel(job_id: JobId, url: Url = DEFAULT_URL, json_output: Json = False) -> None:
+def cancel(job_id: JobId, url: Url = None, json_output: Json = False) -> None:
     """Ask a job to end."""
     from app.cli.render import print_job, print_json
 
@@ -101,36 +106,20 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL, json_output: Json = False) -> 
     print_json(job) if json_output else print_job(job)
 
 
-def read_spec(file: Path) -> dict[str, Any]:
-    """Read a JSON object from a file or stdin; raise MalformedJsonError that says where it is broken."""
-    from app.domain.errors import MalformedJsonError
+@commands.command("retry")
+def retry(
+    job_id: JobId,
+    url: Url = None,
+    json_output: Json = False,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Follow the new job until it ends.")] = False,
+) -> None:
+    """Submit a failed or cancelled job's spec again, as a new job."""
+    from app.cli.follow import watch_job
+    from app.cli.render import print_job, print_json
 
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        spec = json.loads(text)
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise MalformedJsonError(f"{file} is not JSON: {error}.", hint="A job spec is one JSON object.") from error
-    if not isinstance(spec, dict):
-        raise MalformedJsonError(f"{file} holds no JSON object.", hint="A job spec is one JSON object.")
-    return spec
-
-
-def _watch(client: "Client", job_id: str, *, json_output: bool) -> None:
-    from app.cli import follow, render
-
-    try:
-        if json_output:
-            for event in client.jobs.events(job_id):
-                render.print_json(event._asdict())
+    with connect(url) as client:
+        job = client.jobs.retry(job_id)
+        if watch_it:
+            watch_job(client, job.id, json_output=json_output)
         else:
-            follow.follow_jobs(client, [job_id])
-    except KeyboardInterrupt:
-        render.console(stderr=True).print(f"The job goes on. Follow it again: leanfuse jobs watch {job_id}")
-        raise
-    job = client.jobs.get(job_id)
-    if not json_output:
-        render.print_job(job)
-    if job["state"] != "succeeded":
-        raise typer.Exit(FAILED)
+            print_json(job) if json_output else print_job(job)

@@ -1,30 +1,44 @@
-"""`leanfuse models`: list, show and compare what is registered."""
+"""`leanfuse models`: list, show, compare, fetch and remove what is registered."""
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
+from app.cli.charts import LETTERS, Point, scatter
+from app.cli.completion import complete_dataset, complete_model
 from app.cli.imports import import_model
-from app.cli.options import DEFAULT_URL, Json, Url, connect
-from app.cli.rollouts import Reference, promote, rollback, rollout, version_of
+from app.cli.options import Json, Reference, Url, connect
+from app.cli.rollouts import promote, remove_alias, rollback, rollout, version_of
 
-commands = typer.Typer(help="Look at registered models.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Look at, compare, promote, fetch and remove models.", no_args_is_help=True, rich_markup_mode=None
+)
 commands.command("import")(import_model)
 commands.command("promote")(promote)
 commands.command("rollout")(rollout)
 commands.command("rollback")(rollback)
+commands.command("unalias")(remove_alias)
 COLUMNS = ("model", "version>", "kind", "accuracy % [95 %]", "parameters>", "file>", "ms, batch 1>", "aliases", "state")
-COMPARED = ("model", "method", "accuracy % [95 %]", "ms, batch 1>", "file>", "gzip>", "parameters>", "front", "like")
+COMPARED = ("", "model", "method", "accuracy % [95 %]", "ms, batch 1>", "file>", "gzip>", "parameters>", "like")
+
+COST_FIELDS = {"latency": "latency_ms", "memory": "memory_bytes"}
+COST_LABELS = {"latency": "latency, ms", "memory": "memory, bytes", "gzip_bytes": "bytes under gzip"}
 
 
 @commands.command("ls")
-def list_models(url: Url = DEFAULT_URL, json_output: Json = False) -> None:
+def list_models(
+    kind: Annotated[Literal["single", "ensemble"] | None, typer.Option(help="Only these.")] = None,
+    url: Url = None,
+    json_output: Json = False,
+) -> None:
     """List the models with the figures of their newest versions."""
     from app.cli import render
 
     with connect(url) as client:
-        models = list(client.models.list())
+        models = list(client.models.list(kind=kind))
     if json_output:
         render.print_json(models)
         return
@@ -32,10 +46,10 @@ def list_models(url: Url = DEFAULT_URL, json_output: Json = False) -> None:
 
 
 @commands.command("show")
-def show(reference: Reference, url: Url = DEFAULT_URL, json_output: Json = False) -> None:
+def show(reference: Reference, url: Url = None, json_output: Json = False) -> None:
     """Show one version: what it is, what it was made from, what was measured."""
     from app.cli import render
-    from app.domain.names import parse_reference
+    from app.domain.references import parse_reference
 
     name, version, alias = parse_reference(reference)
     with connect(url) as client:
@@ -46,19 +60,87 @@ def show(reference: Reference, url: Url = DEFAULT_URL, json_output: Json = False
     if json_output:
         render.print_json({**document, "report": report})
         return
-    render.print_fields(_fields(document))
-    print_comparisons(report)
+    render.print_fields({**_fields(document), **comparison_fields(report)})
+
+
+@commands.command("pull")
+def pull(
+    reference: Reference,
+    folder: Annotated[Path, typer.Argument(help="Where to put the files; it is made.")] = Path(),
+    files: Annotated[
+        list[str] | None, typer.Option("--file", help="Such as model.onnx or report.json; all without it. Repeatable.")
+    ] = None,
+    url: Url = None,
+    json_output: Json = False,
+) -> None:
+    """Download the files of a version, each verified by its SHA-256."""
+    from app.cli import render
+
+    with connect(url) as client:
+        version = client.models[reference].version()
+        chosen = files or sorted(version["files"])
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = [client.models.download(version["name"], version["version"], file, folder / file) for file in chosen]
+    if json_output:
+        render.print_json({"model": f"{version['name']}/{version['version']}", "files": list(map(str, saved))})
+        return
+    for path in saved:
+        render.print_line(str(path))
+
+
+@commands.command("rm")
+def remove(
+    reference: Annotated[
+        str,
+        typer.Argument(help="name/3: exactly one version.", autocompletion=complete_model, show_default=False),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = None,
+    json_output: Json = False,
+) -> None:
+    """Take a version out of service for good; what an alias, an ensemble or a job needs is refused."""
+    from app.cli import render
+    from app.domain.references import parse_reference
+
+    name, version, _ = parse_reference(reference)
+    if version is None:
+        raise typer.BadParameter(f"{reference!r} names no version: write {name}/3.", param_hint="REFERENCE")
+    if not yes and not _is_sure(reference):
+        raise typer.BadParameter("nothing was removed; to be sure, say --yes.", param_hint="--yes")
+    with connect(url) as client:
+        client.models.delete(name, version)
+    _tell_removed(reference, json_output=json_output)
+    render.say(f"The number {version} is not used again.")
+
+
+def _is_sure(reference: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(f"Take {reference} out of service for good?", err=True)
+
+
+def _tell_removed(reference: str, *, json_output: bool) -> None:
+    from app.cli import render
+
+    if json_output:
+        render.print_json({"model": reference, "removed": True})
+    else:
+        render.print_fields({"removed": reference})
 
 
 @commands.command("compare")
 def compare(
-    dataset: Annotated[str | None, typer.Option(help="Only versions for this data set.")] = None,
+    *,
+    dataset: Annotated[
+        str | None, typer.Option(help="Only versions for this data set.", autocompletion=complete_dataset)
+    ] = None,
     x: Annotated[list[str] | None, typer.Option("--x", help="What shall be small: latency, bytes, ...")] = None,
     y: Annotated[str, typer.Option("--y", help="What shall be good: accuracy, nll, rmse, brier, ece.")] = "accuracy",
     all_versions: Annotated[bool, typer.Option("--all", help="All versions, not only the newest.")] = False,
     rejected: Annotated[bool, typer.Option("--rejected", help="Also versions that failed their gate.")] = False,
     limit: Annotated[list[str] | None, typer.Option(help="Such as max_latency_ms=2 or max_bytes=100000.")] = None,
-    url: Url = DEFAULT_URL,
+    plot: Annotated[
+        bool | None, typer.Option("--plot/--no-plot", help="Draw them; on a terminal that is the default.")
+    ] = None,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
     """Compare models: what no other beats, and the best within limits."""
@@ -70,7 +152,12 @@ def compare(
     if json_output:
         render.print_json(board)
         return
-    render.print_table(COMPARED, (compared_row(entry) for entry in board["models"]))
+    marks = marks_of(board["models"])
+    if sys.stdout.isatty() if plot is None else plot:
+        for line in plotted(board, marks):
+            render.print_line(line)
+        render.say("Letters are on the front: no other model is better in one figure and no worse in all others.")
+    render.print_table(COMPARED, map(compared_row, board["models"], marks))
     if told := told_best(board):
         render.print_fields(told)
 
@@ -83,13 +170,32 @@ def read_limits(limits: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in split}
 
 
-def compared_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def marks_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what stands for each version in the plot: a letter on the front, else a dot."""
+    letters = iter(LETTERS)
+    return [next(letters, "*") if entry["pareto"] else "·" for entry in entries]
+
+
+def plotted(board: Mapping[str, Any], marks: Sequence[str]) -> list[str]:
+    """Draw quality against the first cost; letters are on the front, where no other is better in all that counts."""
+    cost, quality = board["x"][0], board["y"]
+    field = COST_FIELDS.get(cost, cost)
+    points = [
+        Point(float(entry[field]), float(entry[quality]), mark)
+        for entry, mark in zip(board["models"], marks, strict=True)
+        if entry[field] is not None and entry[quality] is not None
+    ]
+    return scatter(points, x_label=COST_LABELS.get(cost, cost), y_label=quality)
+
+
+def compared_row(entry: Mapping[str, Any], mark: str) -> tuple[str, ...]:
     """Return one line of the leaderboard."""
     from app.cli import render
 
     reference = f"{entry['name']}/{entry['version']}"
     accuracy = render.with_interval(entry["accuracy"], entry["accuracy_interval"])
     return (
+        mark,
         f"{reference} ({entry['state']})" if entry["state"] == "rejected" else reference,
         entry["method"],
         accuracy or render.figure(entry["rmse"]),
@@ -97,7 +203,6 @@ def compared_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
         render.size(entry["bytes"]),
         render.size(entry["gzip_bytes"]) if entry["gzip_bytes"] is not None else "",
         f"{entry['parameters']:,}",
-        "front" if entry["pareto"] else "",
         " ".join(entry["indistinguishable_from"][:3]),
     )
 
@@ -115,15 +220,11 @@ def told_best(board: Mapping[str, Any]) -> dict[str, str]:
     return {"best within " + limits: "none", "nearest": f"{nearest['name']}/{nearest['version']} ({misses})"}
 
 
-def print_comparisons(report: Mapping[str, Any]) -> None:
-    """Write how a version stands against its baseline."""
-    from app.cli import render
-
-    baseline = report.get("baseline")
-    if baseline:
-        render.print_fields({"against": baseline.get("against", ""), "verdict": baseline.get("verdict", "")})
-    if told := speed_fields(report.get("speed") or {}):
-        render.print_fields(told)
+def comparison_fields(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a version stands against its baseline."""
+    baseline = report.get("baseline") or {}
+    known = {name: str(baseline[name]) for name in ("against", "verdict") if name in baseline}
+    return known | speed_fields(report.get("speed") or {})
 
 
 def speed_fields(speed: Mapping[str, Any]) -> dict[str, str]:

@@ -2,25 +2,30 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from app.cli.options import DEFAULT_URL, Json, Url, connect
+from app.cli.completion import complete_dataset
+from app.cli.options import Json, Reference, Url, connect
 
 if TYPE_CHECKING:
     from app.client import Client
+    from app.client.documents import RowSet
 
 FORMATS = frozenset({"npz", "csv", "parquet"})
 WAIT_SECONDS = 7 * 86_400
 
 
 def predict(
-    reference: Annotated[str, typer.Argument(help="name, name/3 (a version) or name@champion (an alias).")],
+    reference: Reference,
     file: Annotated[Path | None, typer.Argument(help="Rows as a JSON array, or an .npy file; - reads stdin.")] = None,
     *,
-    dataset: Annotated[str | None, typer.Option(help="Predict rows of this data set instead.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Predict rows of this data set instead.", autocompletion=complete_dataset)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many rows of the data set, without --output.")] = 10,
     row_set: Annotated[
         str, typer.Option("--set", help="train, selection or report; with --output also all three: all.")
@@ -33,7 +38,7 @@ def predict(
     ] = None,
     members: Annotated[bool, typer.Option("--members", help="Each member's prediction too.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Entropy, disagreement and the like too.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
     """Predict for rows of a file or of a registered data set."""
@@ -50,12 +55,12 @@ def predict(
             _predict_all(client, reference, dataset, output, chosen, json_output=json_output)
             return
         if dataset is None:
-            answer = client.models.predict(reference, read_rows(file or Path("-")), **_true(options))
+            answer: Mapping[str, Any] = client.models.predict(reference, read_rows(file or Path("-")), **_true(options))
         else:
             answer = client.models.predictions(
                 reference,
                 dataset=dataset,
-                row_set=row_set,
+                row_set=cast("RowSet", row_set),
                 limit=limit,
                 members=members,
                 uncertainty=uncertainty,
@@ -140,7 +145,7 @@ def _read_array(file: Path) -> list[Any]:
         ) from error
 
 
-def _print(answer: dict[str, Any]) -> None:
+def _print(answer: Mapping[str, Any]) -> None:
     from app.cli.render import console
 
     for prediction in answer["predictions"]:

@@ -1,8 +1,11 @@
 """How things look in a terminal: tables and numbers on stdout, errors and talk on stderr."""
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from app.domain.errors import LeanfuseError
@@ -12,6 +15,17 @@ if TYPE_CHECKING:
 
 STATE_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 PIPE_COLUMNS = 240
+_quiet = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def talking(*, quiet: bool) -> Iterator[None]:
+    """Run a command that talks on stderr, or keeps quiet."""
+    token = _quiet.set(quiet)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -19,7 +33,13 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
+    width = None if stream.isatty() else PIPE_COLUMNS
+    return Console(stderr=stderr, highlight=False, width=width, quiet=stderr and _quiet.get())
+
+
+def is_animated() -> bool:
+    """Tell whether stderr may move and be coloured: on a terminal, unless NO_COLOR or --quiet asks for less."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and not console(stderr=True).is_dumb_terminal
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -28,8 +48,11 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     sys.stdout.flush()
 
 
-def print_error(error: LeanfuseError) -> None:
-    """Write an error's title, detail, wrong fields and hint."""
+def print_error(error: LeanfuseError, *, as_json: bool = False) -> None:
+    """Write an error's title, detail, wrong fields and hint, or all of it as one JSON problem."""
+    if as_json:
+        sys.stderr.write(json.dumps(_problem_of(error), ensure_ascii=False) + "\n")
+        return
     from rich.markup import escape
 
     lines = [f"[bold red]{escape(error.title)}[/]", escape(error.detail)]
@@ -37,7 +60,43 @@ def print_error(error: LeanfuseError) -> None:
     lines += [f"  {escape(field.pointer)}: {escape(field.detail)}" for field in told]
     if error.hint:
         lines.append(f"[dim]hint:[/] {escape(error.hint)}")
-    console(stderr=True).print("\n".join(lines), soft_wrap=True)
+    with talking(quiet=False):
+        console(stderr=True).print("\n".join(lines), soft_wrap=True)
+
+
+def _problem_of(error: LeanfuseError) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{error.slug}",
+        "title": error.title,
+        "status": error.code,
+        "detail": error.detail,
+        "hint": error.hint,
+        "errors": [field._asdict() for field in error.errors],
+    }
+
+
+def say(text: str) -> None:
+    """Talk: a line on stderr, unless somebody asked for quiet."""
+    console(stderr=True).print(text, soft_wrap=True, markup=False)
+
+
+def print_line(text: str) -> None:
+    """Write a line of data as it is."""
+    console().print(text, soft_wrap=True, markup=False)
+
+
+def event_line(name: str, data: Mapping[str, Any]) -> str:
+    """Return one line of a job's log: what it says, how its state changes, its figures."""
+    at = str(data.get("at", ""))[11:19]
+    if name == "log":
+        return f"{at} {data.get('text', '')}"
+    if name in {"state", "done"}:
+        return f"{at} {name}: {data.get('state', '')}"
+    if name == "metric":
+        values = data.get("values", data)
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items() if isinstance(value, float))
+        return f"{at} epoch {data.get('epoch', '')}: {shown}"
+    return ""
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:

@@ -5,20 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.options import DEFAULT_URL, Json, Url, connect
+from app.cli.completion import complete_alias, complete_model
+from app.cli.options import Json, Reference, Url, connect
 
-Reference = Annotated[str, typer.Argument(help="name, name/3 (a version) or name@champion (an alias).")]
-AliasName = Annotated[str, typer.Argument(help="The alias.")]
+AliasName = Annotated[str, typer.Argument(help="The alias.", autocompletion=complete_alias, show_default=False)]
+ModelName = Annotated[str, typer.Argument(help="The model.", autocompletion=complete_model, show_default=False)]
 
 
 def promote(
     reference: Reference,
-    alias: Annotated[str, typer.Argument(help="The alias that shall name it.")],
+    alias: AliasName,
     force: Annotated[bool, typer.Option("--force", help="Also a version that was rejected.")] = False,
     require: Annotated[
         list[str] | None, typer.Option(help="A condition, such as max_drop=0.01 or min_agreement=0.95; repeatable.")
     ] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
     """Point an alias at a version: it is loaded and verified first, and conditions are checked."""
@@ -37,7 +38,7 @@ def rollout(
     percent: Annotated[int, typer.Option(min=1, max=100, help="Share of the requests.")] = 10,
     shadow: Annotated[bool, typer.Option("--shadow", help="Run beside, unseen, instead of answering.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also a version that was rejected.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
     """Let a candidate answer a share of an alias' requests, or run beside them; again, to change the share."""
@@ -50,15 +51,22 @@ def rollout(
 
 
 def rollback(
-    name: Annotated[str, typer.Argument(help="The model.")],
+    name: ModelName,
     alias: AliasName,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     json_output: Json = False,
 ) -> None:
     """Undo the latest change of an alias: end its rollout, or else point it where it pointed before."""
     with connect(url) as client:
         document = client.models.roll_back(name, alias)
     _print(document, {"alias": f"{name}@{alias}", "version": document["version"]}, json_output)
+
+
+def remove_alias(name: ModelName, alias: AliasName, url: Url = None, json_output: Json = False) -> None:
+    """Remove an alias; the version that it named stays."""
+    with connect(url) as client:
+        client.models.delete_alias(name, alias)
+    _print({"name": name, "alias": alias, "removed": True}, {"removed": f"{name}@{alias}"}, json_output)
 
 
 def version_of(model: Mapping[str, Any], alias: str | None) -> int:
@@ -75,7 +83,7 @@ def version_of(model: Mapping[str, Any], alias: str | None) -> int:
 
 
 def _version(client: Any, reference: str) -> tuple[str, int]:  # noqa: ANN401 - the client is imported late
-    from app.domain.names import parse_reference
+    from app.domain.references import parse_reference
 
     name, version, alias = parse_reference(reference)
     return name, version if version is not None else version_of(client.models.get(name), alias)
@@ -93,7 +101,7 @@ def _read(conditions: list[str]) -> dict[str, float]:
     return found
 
 
-def _print(document: dict[str, Any], fields: dict[str, Any], json_output: bool) -> None:
+def _print(document: Mapping[str, Any], fields: Mapping[str, Any], json_output: bool) -> None:
     from app.cli import render
 
     if json_output:

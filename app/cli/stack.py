@@ -91,10 +91,13 @@ def stop(process: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> 
     return process.wait()
 
 
-def worker_command(*, scaled: bool, slots: int = 1) -> list[str]:
-    """Return the command of a worker host: Celery where there is a broker, else the one that polls SQL."""
+def worker_command(*, scaled: bool, slots: int = 1, alone: bool = False) -> list[str]:
+    """Return the command of a worker host: Celery where there is a broker, else the one that polls SQL.
+
+    The latter leaves when we are gone, unless it runs `alone`.
+    """
     if not scaled:
-        return [sys.executable, "-m", "worker.host", "--parent", str(os.getpid())]
+        return [sys.executable, "-m", "worker.host", *([] if alone else ["--parent", str(os.getpid())])]
     celery = [sys.executable, "-m", "celery", "--app", "worker.main", "worker"]
     return [*celery, "--pool", "prefork", "--concurrency", str(slots), "--without-gossip", "--without-mingle"]
 

@@ -1,4 +1,4 @@
-"""`leanfuse up`: the API and a worker host, as one command."""
+"""`leanfuse up`: the API and a worker host, as one command; `serve` and `worker` are its halves."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from app.cli.options import Json
-from app.cli.render import console
+from app.cli.render import print_json, say
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 RESTART_SECONDS = 2.0
 GRACEFUL_SECONDS = 30
 INTERRUPTED = 130
+Host = Annotated[str | None, typer.Option(help="Address to listen on (LEANFUSE_HOST).")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one (LEANFUSE_PORT).")]
+Home = Annotated[Path | None, typer.Option(help="Directory of everything embedded (LEANFUSE_HOME).")]
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="API processes (LEANFUSE_SERVING__WORKERS).")]
 
 
 def up(
-    host: Annotated[str | None, typer.Option(help="Address to listen on (LEANFUSE_HOST).")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one (LEANFUSE_PORT).")
-    ] = None,
-    home: Annotated[Path | None, typer.Option(help="Directory of everything embedded (LEANFUSE_HOME).")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="API processes (LEANFUSE_SERVING__WORKERS).")
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    home: Home = None,
+    workers: Workers = None,
     worker: Annotated[bool, typer.Option(help="Also run a worker host.")] = True,
+    json_output: Json = False,
 ) -> None:
     """Serve the API and run a worker host until Ctrl-C.
 
@@ -52,9 +53,42 @@ def up(
     command = worker_command(scaled=settings.scaled, slots=settings.worker.slots) if worker else []
     _leave_on_signals(0)
     address, bound_port = listener.getsockname()[:2]
-    console(stderr=True).print(f"Leanfuse serves on http://{address}:{bound_port} (docs at /docs); Ctrl-C ends it.")
+    say(f"Leanfuse serves on http://{address}:{bound_port} (docs at /docs); Ctrl-C ends it.")
+    if json_output:
+        print_json({"url": f"http://{address}:{bound_port}", "pid": os.getpid()})
     with kept_running(command, {}):
         _serve(listener, workers=settings.serving.workers, access_log=settings.log_level == "debug")
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    home: Home = None,
+    workers: Workers = None,
+    json_output: Json = False,
+) -> None:
+    """Serve the API alone until Ctrl-C.
+
+    `leanfuse worker` trains what is submitted.
+    """
+    up(host, port, home, workers, worker=False, json_output=json_output)
+
+
+def worker(home: Home = None) -> None:
+    """Run a worker host alone until Ctrl-C.
+
+    With LEANFUSE_BROKER_URL it is Celery's, else the one that polls the database.
+    """
+    from app.cli.stack import worker_command
+    from app.logging import redact
+    from app.settings import Settings
+
+    _set_environment({"LEANFUSE_HOME": home})
+    settings = Settings()
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = worker_command(scaled=settings.scaled, slots=settings.worker.slots, alone=True)
+    say(f"The worker of {redact(settings.database_url)} runs until Ctrl-C.")
+    os.execv(command[0], command)  # noqa: S606 - signals must reach the worker itself
 
 
 def demo(
@@ -64,7 +98,10 @@ def demo(
     ] = "embedded",
     json_output: Json = False,
 ) -> None:
-    """Run the whole main job on real data: train, optimize, distill, fuse, predict; exits 0 when all holds."""
+    """Run the whole main job on real data.
+
+    It trains, optimizes, distills, fuses and predicts; exits 0 when all holds.
+    """
     from app.cli.demo import run_demo
 
     _leave_on_signals(INTERRUPTED)
@@ -102,7 +139,7 @@ def _restart(
         code = children[-1].wait()
         if leaving.wait(RESTART_SECONDS):
             return
-        console(stderr=True).print(f"The worker host ended with code {code}; it is started again.")
+        say(f"The worker host ended with code {code}; it is started again.")
         children.append(_start(command, environment))
 
 
@@ -136,7 +173,7 @@ def _serve(listener: socket.socket, *, workers: int, access_log: bool) -> None:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             Multiprocess(config, sockets=[listener]).run()
     except KeyboardInterrupt:
-        console(stderr=True).print("Ending the worker; a running job is checkpointed and goes on next time.")
+        say("Ending the worker; a running job is checkpointed and goes on next time.")
 
 
 def _listen(host: str, port: int) -> socket.socket:

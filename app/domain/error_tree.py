@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable
 
-from app.domain import import_errors, job_errors, prediction_errors, request_errors, upload_errors
+from app.domain import import_errors, job_errors, prediction_errors, request_errors, store_errors, upload_errors
 from app.domain.errors import LeanfuseError
 
-__all__ = ["all_errors", "import_errors", "job_errors", "prediction_errors", "request_errors", "upload_errors"]
+__all__ = [
+    "all_errors",
+    "import_errors",
+    "job_errors",
+    "prediction_errors",
+    "request_errors",
+    "store_errors",
+    "upload_errors",
+]
 
 
 def all_errors(root: type[LeanfuseError] = LeanfuseError) -> Iterable[type[LeanfuseError]]:

@@ -42,6 +42,7 @@ LeanfuseError
   |    +- DatasetUnavailableError     a builtin whose files or package are missing here
   |    +- OverloadedError
   |    +- ModelLoadingError           in prediction_errors.py
+  |    +- StoreUnavailableError       in store_errors.py
   |    +- ArtifactCorruptedError
   |    +- UnreachableError            told by the client alone
   +- JobError                       a job started and failed; job.error carries it (its leaves are in job_errors.py;

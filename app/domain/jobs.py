@@ -10,7 +10,17 @@ Phase = Literal[
     "waiting_retry", "preparing", "training", "predicting", "checkpointing", "registering", "cancelling", "draining"
 ]
 Outcome = Literal[
-    "succeeded", "cancelled", "drained", "lost", "failed", "fenced", "oom", "stalled", "accelerator_lost", "retried"
+    "succeeded",
+    "cancelled",
+    "drained",
+    "lost",
+    "failed",
+    "fenced",
+    "oom",
+    "stalled",
+    "accelerator_lost",
+    "store_away",
+    "retried",
 ]
 Charge = Literal["interruptions", "losses_without_progress", "failures", "none"]
 TERMINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
@@ -73,6 +83,11 @@ def decide_retry(
     """Decide, from the counters before this outcome, whether a job runs again and what is charged for it."""
     if outcome in ("drained", "accelerator_lost"):
         return Retry("queued", "interruptions", 0.0 if outcome == "drained" else base_seconds)
+    if outcome == "store_away":
+        lasting = attempts >= MAXIMUM_ATTEMPTS
+        return Retry(
+            "failed" if lasting else "queued", "interruptions", base_seconds, "retries-exhausted" if lasting else None
+        )
     if outcome == "lost":
         exhausted = losses_without_progress + 1 >= MAXIMUM_LOSSES or attempts >= MAXIMUM_ATTEMPTS
         return _retry(

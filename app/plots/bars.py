@@ -7,7 +7,7 @@ import numpy as np
 
 from app.plots import svg
 from app.plots.axes import WIDTH, Panel, Words, in_numbers, in_percent, x_axis, y_axis
-from app.plots.scale import Scale, finite, linear, percent, short
+from app.plots.scale import Scale, counted, finite, linear, percent, short
 
 _ROW = 22.0
 # More bars than these would make a figure that nobody scrolls through.
@@ -47,7 +47,7 @@ def member_weights(members: Sequence[Mapping[str, Any]], *, title: str = "Weight
     ]
     known = [bar for bar in bars if bar.value is not None]
     most = max(known, key=lambda bar: bar.value or 0.0, default=None)
-    told = f"{len(bars)} members." + (f" {most.name} has the largest weight, {most.words}." if most else "")
+    told = f"{counted(len(bars), 'member')}." + (f" {most.name} has the largest weight, {most.words}." if most else "")
     return _bar_chart(title, told, bars)
 
 
@@ -63,7 +63,7 @@ def class_balance(counts: Sequence[int], labels: Sequence[str] = (), *, title: s
         Bar(_name(labels, place), float(count), f"{count:,} ({percent(count / total if total else None)})")
         for place, count in enumerate(counts)
     ]
-    told = f"{total:,} rows of {len(bars)} classes."
+    told = f"{counted(total, 'row')} of {len(bars)} classes."
     if bars:
         low, high = min(bars, key=lambda bar: bar.value or 0.0), max(bars, key=lambda bar: bar.value or 0.0)
         told += f" The smallest is {low.name} with {low.words}, the largest {high.name} with {high.words}."
@@ -130,7 +130,11 @@ def histogram(
     for low, high, count in zip(found.edges, found.edges[1:], found.counts, strict=False):
         parts.append(_column(across, up, (low, high), count))
     total = sum(found.counts)
-    told = f"{total:,} values from {short(found.edges[0])} to {short(found.edges[-1])}." if total else "No values."
+    told = (
+        f"{counted(total, 'value')} from {short(found.edges[0])} to {short(found.edges[-1])}."
+        if total
+        else "No values."
+    )
     return svg.figure(title, told, *parts, width=WIDTH, height=panel.bottom + 44)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from app.plots import svg
 from app.plots.axes import WIDTH, KeyEntry, Panel, in_numbers, in_percent, key, x_axis, y_axis
-from app.plots.scale import Scale, adaptive, finite, linear, nice_ticks, percent, short
+from app.plots.scale import Scale, adaptive, counted, finite, linear, nice_ticks, percent, short
 
 _MOST_POINTS = 400
 Epoch = Mapping[str, Any]
@@ -77,7 +77,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 def _tell_curves(history: Sequence[Epoch]) -> str:
     losses, accuracies = _points(history, "selection_loss"), _points(history, "selection_accuracy")
-    sentence = f"{len(history)} epochs."
+    sentence = f"{counted(len(history), 'epoch')}."
     if losses:
         epoch, least = min(losses, key=lambda point: point[1])
         sentence += f" The loss of the selection rows is lowest in epoch {epoch:.0f} at {short(least)}"
@@ -103,7 +103,7 @@ def sparkline(
     marks = [svg.path(points, kind="line-series-1 thin")]
     marks += [svg.element("circle", cx=x, cy=y, r=2.5, class_="series-1") for x, y in points[-1:]]
     told = (
-        f"{len(found)} values from {short(low)} to {short(high)}, the last {short(found[-1])}."
+        f"{counted(len(found), 'value')} from {short(low)} to {short(high)}, the last {short(found[-1])}."
         if found
         else "No values."
     )
@@ -126,7 +126,7 @@ def waveform(
         svg.path([*upper, *reversed(lower)], kind="series-1", closed=True),
     ]
     length = f", {seconds:.3g} seconds" if seconds is not None else ""
-    told = f"{len(found)} samples{length}, of at most {short(reach)} in size."
+    told = f"{counted(len(found), 'sample')}{length}, of at most {short(reach)} in size."
     return svg.figure(title, told, *body, width=width, height=112)
 
 

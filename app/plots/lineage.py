@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from app.plots import svg
+from app.plots.scale import counted
 
 _BOX = (150.0, 44.0)
 _GAP = (110.0, 18.0)
@@ -17,6 +19,11 @@ Edge = Mapping[str, Any]
 _Place = tuple[float, float]
 
 
+class _Way(NamedTuple):
+    edge: Edge
+    stops: Sequence[str]
+
+
 def lineage(graph: Mapping[str, Any], *, title: str = "Lineage") -> str:
     """Draw `{"nodes": [{"id", "label", "detail"?, "href"?, "chosen"?}], "edges": [{"source", "target", "role"}]}`.
 
@@ -25,11 +32,18 @@ def lineage(graph: Mapping[str, Any], *, title: str = "Lineage") -> str:
     nodes: Sequence[Node] = list(graph.get("nodes", ()))[:_MOST_NODES]
     known = {str(node["id"]) for node in nodes}
     edges = [edge for edge in graph.get("edges", ()) if {str(edge["source"]), str(edge["target"])} <= known]
-    columns = _order(_columns([str(node["id"]) for node in nodes], edges), edges)
+    depth = _depths([str(node["id"]) for node in nodes], edges)
+    # What leads back, or to itself, is no step from old to new.
+    ways = [
+        _Way(edge, _stops(place, edge, depth))
+        for place, edge in enumerate(edges)
+        if depth[str(edge["source"])] < depth[str(edge["target"])]
+    ]
+    columns = _order(_columns(depth, ways), ways)
     places = _places(columns)
     width = 2 * _EDGE + len(columns) * (_BOX[0] + _GAP[0]) - _GAP[0] if columns else 180.0
     height = 2 * _EDGE + max((len(column) for column in columns), default=1) * (_BOX[1] + _GAP[1]) - _GAP[1]
-    body = [_edge(edge, places) for edge in edges]
+    body = [_draw_way(way, places) for way in ways] + [_name_way(way, places) for way in ways]
     body += [_node(node, places[str(node["id"])]) for node in nodes]
     return svg.figure(title, _tell(nodes, edges), *body, width=width, height=height)
 
@@ -51,8 +65,8 @@ def lineage_graph(document: Mapping[str, Any], *, details: Mapping[str, str] | N
     return {"nodes": list(nodes.values()), "edges": edges}
 
 
-def _columns(ids: Sequence[str], edges: Sequence[Edge]) -> list[list[str]]:
-    """Return the ids by the longest way that leads to them."""
+def _depths(ids: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
+    """Return the column of every id: the longest way that leads to it."""
     depth = dict.fromkeys(ids, 0)
     # As many passes as there are nodes settle every graph without a cycle, and end in one that has some.
     for _ in ids:
@@ -63,21 +77,38 @@ def _columns(ids: Sequence[str], edges: Sequence[Edge]) -> list[list[str]]:
                 depth[target], moved = depth[source] + 1, True
         if not moved:
             break
-    levels = sorted(set(depth.values()))
-    return [[name for name in dict.fromkeys(ids) if depth[name] == level] for level in levels]
+    rank = {level: place for place, level in enumerate(sorted(set(depth.values())))}
+    return {name: rank[level] for name, level in depth.items()}
 
 
-def _order(columns: list[list[str]], edges: Sequence[Edge]) -> list[list[str]]:
+def _stops(place: int, edge: Edge, depth: Mapping[str, int]) -> list[str]:
+    """Return the ids that an edge passes; in the columns between its ends it gets free places of its own."""
+    source, target = str(edge["source"]), str(edge["target"])
+    return [source, *(f"\0{place} {level}" for level in range(depth[source] + 1, depth[target])), target]
+
+
+def _columns(depth: Mapping[str, int], ways: Sequence[_Way]) -> list[list[str]]:
+    columns: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for name, level in depth.items():
+        columns[level].append(name)
+    for way in ways:
+        for level, stop in enumerate(way.stops[1:-1], start=depth[way.stops[0]] + 1):
+            columns[level].append(stop)
+    return columns
+
+
+def _order(columns: Sequence[Sequence[str]], ways: Sequence[_Way]) -> list[list[str]]:
     """Put every node near the mean place of those before it (Sugiyama et al. 1981), so that few edges cross."""
     sources: dict[str, list[str]] = {}
-    for edge in edges:
-        sources.setdefault(str(edge["target"]), []).append(str(edge["source"]))
+    for way in ways:
+        for before, after in pairwise(way.stops):
+            sources.setdefault(after, []).append(before)
     place: dict[str, float] = {}
     ordered: list[list[str]] = []
     for column in columns:
         means = {name: _mean([place[one] for one in sources.get(name, ()) if one in place]) for name in column}
-        ordered.append(sorted(column, key=lambda name: means[name]))
-        place.update({name: index / len(column) for index, name in enumerate(ordered[-1])})
+        ordered.append(sorted(column, key=means.__getitem__))
+        place.update({name: (index + 0.5) / len(column) for index, name in enumerate(ordered[-1])})
     return ordered
 
 
@@ -95,18 +126,33 @@ def _places(columns: Sequence[Sequence[str]]) -> dict[str, _Place]:
     }
 
 
-def _edge(edge: Edge, places: Mapping[str, _Place]) -> str:
-    start, end = places[str(edge["source"])], places[str(edge["target"])]
-    x1, y1, x2, y2 = start[0] + _BOX[0], start[1] + _BOX[1] / 2, end[0], end[1] + _BOX[1] / 2
-    bend = max((x2 - x1) / 2, 20.0)
-    curve = "M{},{} C{},{} {},{} {},{}".format(*map(svg.coordinate, (x1, y1, x1 + bend, y1, x2 - bend, y2, x2, y2)))
+def _draw_way(way: _Way, places: Mapping[str, _Place]) -> str:
+    parts: list[str] = []
+    for before, after in pairwise(way.stops):
+        (x1, y1), (x2, y2) = places[before], places[after]
+        x1, y1, y2 = x1 + _BOX[0], y1 + _BOX[1] / 2, y2 + _BOX[1] / 2
+        bend = (x2 - x1) / 2
+        parts.append("C{},{} {},{} {},{}".format(*map(svg.coordinate, (x1 + bend, y1, x2 - bend, y2, x2, y2))))
+        if after != way.stops[-1]:
+            parts.append(f"L{svg.coordinate(x2 + _BOX[0])},{svg.coordinate(y2)}")
+    (left, top), (right, bottom) = places[way.stops[0]], places[way.stops[-1]]
+    curve = f"M{svg.coordinate(left + _BOX[0])},{svg.coordinate(top + _BOX[1] / 2)} {' '.join(parts)}"
+    y = bottom + _BOX[1] / 2
+    tip = svg.path([(right - 7, y - 4), (right, y), (right - 7, y + 4)], kind="muted", closed=True)
+    return svg.element("path", d=curve, class_="axis") + tip
+
+
+def _name_way(way: _Way, places: Mapping[str, _Place]) -> str:
+    """Return the role half-way to the next column, where edges from one node, and those to one, are apart."""
+    (left, top), (_, next_top) = places[way.stops[0]], places[way.stops[1]]
+    words = svg.shorten(_role(way.edge), _GAP[0] - 12, 10.0)
+    y = (top + next_top) / 2 + _BOX[1] / 2 + 3
+    return svg.label(words, left + _BOX[0] + _GAP[0] / 2, y, kind="muted small halo", anchor="middle")
+
+
+def _role(edge: Edge) -> str:
     role, weight = str(edge.get("role", "")), edge.get("weight")
-    words = f"{role} {weight:.2f}" if isinstance(weight, float) else role
-    tip = [(x2 - 7, y2 - 4), (x2, y2), (x2 - 7, y2 + 4)]
-    shown = svg.shorten(words, _GAP[0] - 12, 10.0)
-    # Nearer to the source of each edge, where those to one target are still apart.
-    label = svg.label(shown, x1 + 6, y1 + (y2 - y1) * 0.12 - 4, kind="muted small")
-    return svg.element("path", d=curve, class_="axis") + svg.path(tip, kind="muted", closed=True) + label
+    return f"{role} {weight:.2f}" if isinstance(weight, float) else role
 
 
 def _node(node: Node, place: _Place) -> str:
@@ -136,4 +182,5 @@ def _tell(nodes: Sequence[Node], edges: Sequence[Edge]) -> str:
         f"{labels[str(edge['target'])]} has {labels[str(edge['source'])]} as its {edge.get('role', 'source')}"
         for edge in edges[:20]
     ]
-    return f"{len(nodes)} versions. {'; '.join(steps)}." if steps else f"{len(nodes)} versions."
+    told = f"{counted(len(nodes), 'version')}."
+    return f"{told} {'; '.join(steps)}." if steps else told

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from app.plots import svg
-from app.plots.scale import finite, percent, short
+from app.plots.scale import counted, finite, percent, short
 from app.plots.style import SHADES
 
 # The names of more classes than these would be too small to read.
@@ -73,7 +73,7 @@ def diversity_matrix(
         return f"{called[row]} and {called[column]}: {measure} {short(diversity[row][column])}"
 
     told = (
-        f"{len(called)} members; their {measure} is between {short(min(apart))} and {short(max(apart))}."
+        f"{counted(len(called), 'member')}; their {measure} is between {short(min(apart))} and {short(max(apart))}."
         if apart
         else "One member."
     )

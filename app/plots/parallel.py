@@ -6,7 +6,7 @@ from typing import Any
 from app.plots import svg
 from app.plots.axes import Panel
 from app.plots.figures import Figure, figure_of
-from app.plots.scale import Scale, adaptive, finite
+from app.plots.scale import Scale, adaptive, counted, finite
 
 _AXIS_WIDTH = 130.0
 _MOST_ROWS = 200
@@ -23,9 +23,8 @@ def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], *, title: str
     body = [_line(row, figures, scales, places) for row in shown]
     body += [_axis(place, scale, figure, panel) for place, scale, figure in zip(places, scales, figures, strict=True)]
     marked = [_name(row) for row in rows if row.get("pareto")]
-    told = (
-        f"{len(rows)} versions by {', '.join(figure.words for figure in figures) or 'nothing'}; the better the higher."
-    )
+    words = ", ".join(figure.words for figure in figures) or "nothing"
+    told = f"{counted(len(rows), 'version')} by {words}; the better the higher."
     if marked:
         told += f" On the front: {', '.join(marked[:10])}."
     return svg.figure(title, told, *body, width=panel.right + 70, height=panel.bottom + 40)

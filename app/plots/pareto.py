@@ -8,7 +8,7 @@ from app.domain.pareto import pareto_front
 from app.plots import svg
 from app.plots.axes import WIDTH, KeyEntry, Panel, in_numbers, in_percent, key, x_axis, y_axis
 from app.plots.figures import Figure, figure_of
-from app.plots.scale import Scale, adaptive, finite, linear, tick_words
+from app.plots.scale import Scale, adaptive, counted, finite, linear, tick_words
 from app.plots.style import SERIES
 
 _MOST_LABELS = 40
@@ -173,7 +173,7 @@ def _labels(points: Sequence[_Point], chart: _Chart, fronts: Sequence[Sequence[_
         box = next((box for box in _places(x, y, svg.text_width(words)) if _is_free(box, taken, chart.panel)), None)
         if box is not None:
             taken.append(box)
-            kind = "ink" if point.on_front else "muted"
+            kind = "ink halo" if point.on_front else "muted halo"
             parts.append(svg.label(words, box.left, box.bottom - 3, kind=kind))
     return parts
 
@@ -216,4 +216,4 @@ def _tell(points: Sequence[_Point], cost: Figure, quality: Figure) -> str:
     named = "; ".join(
         f"{_reference(point.entry)} with {quality.write(point.y)} at {cost.write(point.x)}" for point in front[:10]
     )
-    return f"{len(points)} versions, {len(front)} on the front: {named}."
+    return f"{counted(len(points), 'version')}, {len(front)} on the front: {named}."

@@ -53,6 +53,11 @@ def _draw_diversity(report: Report, _labels: Sequence[str]) -> str:
     return diversity_matrix(values, _member_names(report), measure=measure)
 
 
+def _comparisons(report: Report) -> Sequence[Mapping[str, Any]]:
+    """Return all comparisons; reports of old have one baseline alone."""
+    return report.get("comparisons") or [one for one in [report.get("baseline")] if one]
+
+
 def _is_classification(report: Report) -> bool:
     return (report.get("metrics") or {}).get("accuracy") is not None
 
@@ -65,8 +70,8 @@ _PLOTS: Mapping[str, _Plot] = {
     ),
     "gain": _Plot(
         "Gain over other models",
-        lambda report, _: gain(report["comparisons"], points=_is_classification(report)),
-        lambda report: bool(report.get("comparisons")),
+        lambda report, _: gain(_comparisons(report), points=_is_classification(report)),
+        lambda report: bool(_comparisons(report)),
     ),
     "calibration": _Plot(
         "Calibration",

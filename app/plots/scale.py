@@ -132,3 +132,12 @@ def tick_words(ticks: Sequence[float], *, unit: str = "") -> list[str]:
     if len(set(written)) == len(written):
         return written
     return [f"{tick:.6g}{' ' if unit else ''}{unit}" for tick in ticks]
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

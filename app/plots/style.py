@@ -91,6 +91,7 @@ def _rules(colours: Colours) -> str:
                 f".plot .line-{name} {{ stroke: {colours[name]}; stroke-width: 2; fill: none; stroke-linejoin: round }}"
                 for name in series
             ),
+            f".plot .halo {{ stroke: {colours['paper']}; stroke-width: 4; paint-order: stroke; stroke-linejoin: round }}",
             ".plot .dashed { stroke-dasharray: 5 3 }",
             ".plot .thin { stroke-width: 1.2 }",
             ".plot .faint { opacity: 0.35 }",

@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -26,10 +28,16 @@ class LocalStore:
 
     def put(self, path: Path) -> FileRef:
         """Copy the file into staging, make it durable, then give it its name in one step."""
-        with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=self._staging, delete=False) as target:
+        with path.open("rb") as source:
+            return self.keep(_chunks(source))
+
+    def keep(self, chunks: Iterable[bytes], *, expected: str | None = None) -> FileRef:
+        """Keep content as it comes; raise ArtifactCorruptedError when it is not what was expected."""
+        with tempfile.NamedTemporaryFile(dir=self._staging, delete=False) as target:
             staged = Path(target.name)
             try:
-                reference = _copy(source, target)
+                reference = _write(chunks, target)
+                _check_content(reference, expected)
                 self._publish(staged, self._place(reference.sha256))
             except BaseException:
                 staged.unlink(missing_ok=True)
@@ -42,10 +50,10 @@ class LocalStore:
         try:
             state = _state(place)
         except FileNotFoundError:
-            raise ArtifactCorruptedError(f"The artifact {sha256} is missing.", hint=_HINT) from None
+            raise ArtifactCorruptedError(f"The artifact {sha256} is missing.", hint=HINT) from None
         if self._verified.get(sha256) != state:
-            if _hash(place) != sha256:
-                raise ArtifactCorruptedError(f"The artifact {sha256} has other content than it should.", hint=_HINT)
+            if file_ref(place).sha256 != sha256:
+                raise ArtifactCorruptedError(f"The artifact {sha256} has other content than it should.", hint=HINT)
             self._verified[sha256] = state
         return place
 
@@ -58,6 +66,12 @@ class LocalStore:
         self._verified.pop(sha256, None)
         self._place(sha256).unlink(missing_ok=True)
 
+    def states(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the files with what the disk says of them; one that another process removes meanwhile is left out."""
+        for path in self._blobs.glob("*/*"):
+            with suppress(FileNotFoundError):
+                yield path, path.stat()
+
     def _publish(self, staged: Path, place: Path) -> None:
         place.parent.mkdir(mode=0o700, exist_ok=True)
         staged.replace(place)
@@ -65,27 +79,43 @@ class LocalStore:
             _make_durable(folder)
 
     def _place(self, sha256: str) -> Path:
-        if not re.fullmatch("[0-9a-f]{64}", sha256):
-            raise ValueError(f"{sha256[:80]!r} is not a SHA-256 in lower-case hexadecimal")
+        check_digest(sha256)
         return self._blobs / sha256[:2] / sha256
 
 
-_HINT = "Train the model or upload the data set again, or restore the store from a backup."
+HINT = "Train the model or upload the data set again, or restore the store from a backup."
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> FileRef:
-    digest, size_bytes = hashlib.sha256(), 0
+def check_digest(sha256: str) -> None:
+    """Raise ValueError for what is no SHA-256: only a digest names a file."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"{sha256[:80]!r} is not a SHA-256 in lower-case hexadecimal")
+
+
+def file_ref(path: Path) -> FileRef:
+    """Name a file by its content."""
+    with path.open("rb") as file:
+        return FileRef(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size_bytes=file.tell())
+
+
+def _chunks(source: IO[bytes]) -> Iterator[bytes]:
     while chunk := source.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _check_content(found: FileRef, expected: str | None) -> None:
+    if expected not in (None, found.sha256):
+        raise ArtifactCorruptedError(f"The artifact {expected} has other content than it should.", hint=HINT)
+
+
+def _write(chunks: Iterable[bytes], target: IO[bytes]) -> FileRef:
+    digest, size_bytes = hashlib.sha256(), 0
+    for chunk in chunks:
         digest.update(chunk)
         size_bytes += target.write(chunk)
     target.flush()
     os.fsync(target.fileno())
     return FileRef(sha256=digest.hexdigest(), size_bytes=size_bytes)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(path: Path) -> tuple[int, int, int]:

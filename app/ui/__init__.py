@@ -2,10 +2,12 @@
 
 from fastapi import FastAPI
 
-from app.ui import compare, datasets, ensembles, jobs, models, overview, serving, trying
+from app.ui import compare, datasets, ensembles, jobs, models, overview, problems, serving, trying
 from app.ui.rendering import Templates
 
-ROUTERS = tuple(part.router for part in (overview, jobs, datasets, models, compare, ensembles, trying, serving))
+ROUTERS = tuple(
+    part.router for part in (overview, jobs, datasets, models, compare, ensembles, trying, serving, problems)
+)
 
 
 def install_pages(app: FastAPI) -> Templates:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import client as client_module
-from app.client import Client, Event, parse_events
+from app.client import Client, Event, connection, parse_events
 from app.domain.error_tree import all_errors
 from app.domain.errors import (
     DatasetNotFoundError,
@@ -26,7 +25,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(connection.time, "sleep", lambda _seconds: None)
 
 
 def talking_to(handler: Handler) -> Client:
@@ -60,7 +59,7 @@ def test_an_answer_that_is_no_problem_document_still_tells_what_happened() -> No
 
 def test_a_busy_service_is_asked_again_after_the_time_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(client_module.time, "sleep", pauses.append)
+    monkeypatch.setattr(connection.time, "sleep", pauses.append)
     answers = iter([problem_with_retry("3"), httpx.Response(200, json={"name": "digits"})])
     assert talking_to(lambda _: next(answers)).datasets.get("digits") == {"name": "digits"}
     assert pauses == [3.0]
@@ -81,7 +80,7 @@ def test_a_service_that_stays_busy_is_given_up() -> None:
 
     with pytest.raises(UnavailableError):
         talking_to(busy).datasets.get("digits")
-    assert next(calls) == client_module.TRIES
+    assert next(calls) == connection.TRIES
 
 
 def test_a_repeated_submit_carries_the_same_idempotency_key() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from app.cli import render
-from app.cli.jobs import read_spec
 from app.cli.main import exit_code_of, main
 from app.cli.predict import read_rows
+from app.cli.specs import read_spec
 from app.domain import errors, job_errors
 from app.domain.errors import LeanfuseError
 
@@ -92,15 +92,33 @@ def test_help_ends_well_and_names_every_command(capsys: pytest.CaptureFixture[st
     assert all(name in shown for name in ("up", "demo", "jobs", "models", "datasets", "predict", "doctor", "db"))
 
 
-def test_help_loads_no_heavy_library() -> None:
+HEAVY = {"fastapi", "sqlalchemy", "tensorflow", "keras", "onnxruntime", "onnx", "celery", "numpy", "pydantic_settings"}
+TALKING = {"httpx", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (("--help",), HEAVY | TALKING),
+        (("--version",), HEAVY | TALKING),
+        (("jobs", "--help"), HEAVY | TALKING),
+        (("train", "--help"), HEAVY | TALKING),
+        (("export", "--help"), HEAVY | TALKING),
+        (("jobs", "ls", "--url", NOWHERE), HEAVY),
+        (("models", "compare", "--url", NOWHERE), HEAVY),
+        (("export", "digits-cnn", "/tmp/no-such-folder", "--url", NOWHERE), HEAVY),
+    ],
+    ids=" ".join,
+)
+def test_a_command_loads_no_library_that_it_does_not_need(arguments: tuple[str, ...], unwanted: set[str]) -> None:
     script = (
         "import sys\nfrom app.cli.main import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main({list(arguments)})\nexcept SystemExit:\n    pass\n"
         "print(','.join(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     loaded = set(ended.stdout.splitlines()[-1].split(","))
-    assert not loaded & {"fastapi", "sqlalchemy", "httpx", "tensorflow", "keras", "onnxruntime", "celery", "numpy"}
+    assert loaded & unwanted == set()
 
 
 def test_a_spec_is_read_from_a_file(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def test_a_rejected_version_is_shown_with_its_reason() -> None:
 
 
 def test_a_line_of_the_leaderboard_says_what_is_rejected_on_the_front_and_alike() -> None:
-    assert compared_row(ENTRY) == (
+    assert compared_row(ENTRY, "A") == (
+        "A",
         "digits-int8/2 (rejected)",
         "quantize",
         "95.0 [93.0, 97.0]",
@@ -37,7 +38,6 @@ def test_a_line_of_the_leaderboard_says_what_is_rejected_on_the_front_and_alike(
         "20.0 kB",
         "",
         "12,345",
-        "front",
         "digits-cnn/1",
     )
 
@@ -63,7 +63,7 @@ def test_a_job_says_that_its_version_was_rejected() -> None:
 
 
 def test_a_regression_is_shown_by_its_error() -> None:
-    assert compared_row({**ENTRY, "accuracy": None, "accuracy_interval": None, "rmse": 0.123456})[2] == "0.1235"
+    assert compared_row({**ENTRY, "accuracy": None, "accuracy_interval": None, "rmse": 0.123456}, "·")[3] == "0.1235"
 
 
 def test_the_best_or_what_comes_nearest_is_told() -> None:

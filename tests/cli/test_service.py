@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_a_model_is_shown_by_name_version_or_alias(url: str, reference: str) -> 
 
 def test_models_are_compared_within_limits(url: str) -> None:
     shown = leanfuse(url, "models", "compare", "--dataset", "digits", "--x", "bytes", "--limit", "max_bytes=1")
-    assert "front" in shown.stdout
+    assert "A digits-" in " ".join(shown.stdout.split())
     assert "best within max_bytes=1" in shown.stdout
     assert "nearest" in shown.stdout
     board = json.loads(leanfuse(url, "models", "compare", "--limit", "min_accuracy=0.01", "--json").stdout)
@@ -189,6 +190,31 @@ def test_up_ends_its_worker_with_itself(tmp_path: Path, number: signal.Signals) 
     assert _gone(worker)
 
 
+def test_serve_and_worker_are_the_halves_of_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app.cli.main"]
+    environment = {**os.environ, "LEANFUSE_LOG_FORMAT": "json", "LEANFUSE_WORKER__WARM": "false"}
+    with (tmp_path / "log").open("wb") as log:
+        serve = subprocess.Popen(
+            [*command, "serve", "--port", "0", "--home", str(tmp_path), "--json"], stdout=subprocess.PIPE, stderr=log
+        )
+        assert serve.stdout is not None
+        told = json.loads(serve.stdout.readline())
+        wait_until_ready(told["url"], serve, log=tmp_path / "log")
+        worker = subprocess.Popen([*command, "worker", "--home", str(tmp_path)], env=environment, stderr=log)
+    assert told["pid"] == serve.pid
+    (started,) = _started(tmp_path / "log")
+    assert started["pid"] == worker.pid, "the worker takes the place of the command, so that signals reach it"
+    for process in (worker, serve):
+        process.terminate()
+        assert process.wait(60) == 0
+    serve.stdout.close()
+
+
+def _started(log: Path) -> list[dict[str, Any]]:
+    assert _eventually(lambda: '"host_started"' in log.read_text(encoding="utf-8"), seconds=60)
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if '"host_started"' in line]
+
+
 def test_a_killed_up_leaves_no_worker_behind(tmp_path: Path) -> None:
     process, worker = _up(tmp_path)
     process.kill()
@@ -229,9 +255,7 @@ def _up(home: Path) -> tuple[subprocess.Popen[bytes], int]:
     environment = {**os.environ, "LEANFUSE_LOG_FORMAT": "json", "LEANFUSE_WORKER__WARM": "false"}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stderr=log)
-    assert _eventually(lambda: '"host_started"' in (home / "log").read_text(encoding="utf-8"), seconds=60)
-    lines = (home / "log").read_text(encoding="utf-8").splitlines()
-    started = next(json.loads(line) for line in lines if '"host_started"' in line)
+    started = _started(home / "log")[0]
     wait_until_ready(f"http://127.0.0.1:{port}", process, log=home / "log")  # its worker may start before it listens
     return process, int(started["pid"])
 
@@ -245,3 +269,17 @@ def _gone(pid: int) -> bool:
         return False
 
     return _eventually(is_gone, seconds=30)
+
+
+def test_the_examples_of_the_client_page_run_in_order(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(examples) >= 8
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for example in examples:
+        exec(compile(example.replace("http://127.0.0.1:8000", url), "client.md", "exec"), names)
+    assert "succeeded digits-mlp/" in capsys.readouterr().out
+    assert (tmp_path / "model.onnx").is_file()

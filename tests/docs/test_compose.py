@@ -13,6 +13,7 @@ import yaml
 
 from app.cli.stack import child, free_port, scaled_servers, wait_until_ready
 from app.client import Client
+from app.settings import Settings, StoreSettings
 
 ROOT = Path(__file__).parents[2]
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
@@ -26,17 +27,28 @@ def test_compose_file_follows_the_compose_specification() -> None:
 
 
 def test_compose_file_has_the_services_of_the_scaled_form() -> None:
-    assert {"api", "worker", "worker-gpu", "postgres", "redis", "migrate"} == set(SERVICES)
-    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["worker-gpu"]
+    by_profile: dict[str, set[str]] = {}
+    for name, service in SERVICES.items():
+        for profile in service.get("profiles", ["default"]):
+            by_profile.setdefault(profile, set()).add(name)
+    assert by_profile == {
+        "default": {"api", "worker", "postgres", "redis", "migrate"},
+        "gpu": {"worker-gpu"},
+        "s3": {"seaweedfs", "bucket"},
+        "observability": {"prometheus", "grafana"},
+    }
 
 
-@pytest.mark.parametrize("name", ["postgres", "redis", "worker", "migrate"])
-def test_only_the_api_publishes_a_port(name: str) -> None:
-    assert "ports" not in SERVICES[name]
-    assert all(port.startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
+def test_only_pages_publish_a_port_and_to_this_machine_alone() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"migrate"}))
+ONE_SHOT = {"migrate", "bucket"}
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - ONE_SHOT))
 def test_every_service_that_stays_has_a_health_check(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
@@ -52,6 +64,49 @@ def test_passwords_have_no_default() -> None:
     assert {name for name, _ in used} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD"}
     assert {sign for _, sign in used} == {":"}
     assert len(re.findall(r"\$\{\w*PASSWORD:\?", text)) == len(used)
+
+
+def test_the_bucket_is_there_before_anybody_uses_it_and_missed_by_nobody_without_the_profile() -> None:
+    wanted = {"condition": "service_completed_successfully", "required": False}
+    assert all(SERVICES[name]["depends_on"]["bucket"] == wanted for name in ("api", "worker", "worker-gpu"))
+    assert SERVICES["bucket"]["depends_on"]["seaweedfs"] == {"condition": "service_healthy"}
+
+
+def test_every_variable_has_a_line_in_the_example() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    interpolated = set(re.findall(r"(?<!\$)\$\{(\w+)", text))
+    passed_on = {name for name, value in SERVICES["api"]["environment"].items() if value is None}
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert set(re.findall(r"^#?([A-Z_]+)=", example, flags=re.MULTILINE)) == interpolated | passed_on
+    assert re.findall(r"^\w*(?:PASSWORD|KEY)=.+", example, flags=re.MULTILINE) == [], "an example brings no secret"
+
+
+def test_every_setting_that_services_are_given_is_one() -> None:
+    given = {name for name in SERVICES["api"]["environment"] if name.startswith("LEANFUSE_")}
+    known = {f"LEANFUSE_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"LEANFUSE_STORE__{name.upper()}" for name in StoreSettings.model_fields}
+    assert given <= known
+
+
+def test_empty_variables_are_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICES["api"]["environment"].items():
+        if value and value.endswith(":-}"):
+            monkeypatch.setenv(name, "")
+    settings = Settings()
+    assert settings.store == StoreSettings()
+
+
+def test_names_of_the_stack_are_answered_to() -> None:
+    written = SERVICES["api"]["environment"]["LEANFUSE_ALLOWED_HOSTS"]
+    names = json.loads(written.removeprefix("${LEANFUSE_ALLOWED_HOSTS:-").removesuffix("}"))
+    assert {"localhost", "127.0.0.1", "api"} <= set(names)
+
+
+def test_every_file_that_a_service_mounts_is_here() -> None:
+    mounted = [str(volume) for service in SERVICES.values() for volume in service.get("volumes", ())]
+    files = [volume.split(":")[0] for volume in mounted if volume.startswith("./")]
+    assert len(files) == 4
+    assert all((ROOT / file).exists() for file in files)
 
 
 def test_every_build_target_is_a_stage_of_the_dockerfile() -> None:

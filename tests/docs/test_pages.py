@@ -1,7 +1,9 @@
 """The pages say what is there: version, settings, routes, metrics, commands; their examples are valid."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -17,6 +19,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 HTTP = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")}
 
 
@@ -78,11 +81,23 @@ def test_every_command_is_documented() -> None:
     commands = list[str]()
     for name, command in root.commands.items():  # type: ignore[attr-defined]
         commands += [f"{name} {part}" for part in getattr(command, "commands", {})] or [name]
-    assert [command for command in commands if f"`leanfuse {command}" not in OPERATIONS] == []
+    assert [command for command in commands if f"`leanfuse {command}`" not in CLI] == []
+    assert [command for command in commands if f"\n$ leanfuse {command}" not in CLI] == []
+
+
+@pytest.mark.parametrize("example", re.findall(r"^\$ leanfuse (.*?)(?: &)?$", CLI, flags=re.MULTILINE))
+def test_every_example_of_a_command_can_be_typed(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forest.onnx").touch()
+    command: Any = get_command(application)
+    arguments = shlex.split(example)
+    while commands := getattr(command, "commands", None):
+        command, arguments = commands[arguments[0]], arguments[1:]
+    command.make_context("leanfuse", arguments)
 
 
 def test_every_exit_code_is_documented() -> None:
-    assert all(f"| {code} |" in OPERATIONS for code in {0, *(code for _, code in EXIT_CODES)})
+    assert all(f"| {code} |" in CLI for code in {0, *(code for _, code in EXIT_CODES)})
 
 
 def test_links_between_pages_lead_somewhere() -> None:

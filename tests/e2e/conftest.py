@@ -8,7 +8,7 @@ import pytest
 
 from app.db.session import create_engine_for, make_sessions
 from app.domain.jobs import Timing
-from app.store import open_store
+from app.store import store_from
 from tests.workers import add_blobs_dataset, script, submit_job, worker_settings
 
 
@@ -20,7 +20,7 @@ class Service:
         self.settings = worker_settings(directory / "home", url, timing, **overrides)
         self.engine = create_engine_for(url)
         self.sessions = make_sessions(self.engine)
-        store = open_store(self.settings.store_url)
+        store = store_from(self.settings)
         self.dataset_id = add_blobs_dataset(self.sessions, store, directory)
 
     def submit(self, *, name: str = "scripted", spec: dict[str, Any] | None = None, **tags: object) -> str:

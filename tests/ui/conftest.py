@@ -46,7 +46,15 @@ NASTY = '<script>alert("x")</script>'
 
 PAGES = (
     *("/", "/ui/jobs", "/ui/jobs/new", "/ui/datasets", "/ui/models", "/ui/ensembles", "/ui/compare", "/ui/try"),
-    *("/ui/serving", "/ui/datasets/pets", "/ui/datasets/sounds", "/ui/datasets/letters", "/ui/datasets/flowers"),
+    *(
+        "/ui/problems",
+        "/ui/problems/out-of-range",
+        "/ui/serving",
+        "/ui/datasets/pets",
+        "/ui/datasets/sounds",
+        "/ui/datasets/letters",
+        "/ui/datasets/flowers",
+    ),
     *("/ui/datasets/prices", "/ui/models/pets-cnn", "/ui/models/pets-cnn/versions/1", "/ui/try?model=pets-duo"),
     *("/ui/ensembles/pets-duo/versions/1", "/ui/compare?dataset=pets&x=bytes&versions=all", "/ui/jobs?state=failed"),
 )
@@ -86,6 +94,10 @@ def _furnished(folder: Path, sqlite_template: Path) -> Iterator[tuple[TestClient
         for name, given in ROWS.items():
             _add_rows(registry, name, given)
         registry.add_dataset("prices", classes=(), task="regression")
+        registry.add_model("prices-line", dataset="prices")
+        registry.add_model("sounds-line", dataset="sounds")
+        registry.add_model("letters-line", dataset="letters", dtype="uint8")
+        registry.add_model("flowers-line", dataset="flowers")
         services.view.refresh()
         client.patch("/v1/models/pets-cnn", json={"description": NASTY}).raise_for_status()
         client.put("/v1/models/pets-cnn/aliases/champion", json={"version": 1}).raise_for_status()

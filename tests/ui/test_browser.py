@@ -6,12 +6,16 @@ Debian's Chromium or any other is used: LEANFUSE_TEST_BROWSER names it, or the p
 import os
 import re
 import shutil
+import wave
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.ui.conftest import PAGES
 
@@ -62,8 +66,13 @@ class Visit:
         self.url = url
         self.wrong: list[str] = []
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        self.page.on("console", self._hear)
         self.page.on("request", self._note)
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        # The browser also tells of every refused request; the page shows those itself.
+        if said.type == "error" and "status of 422" not in said.text:
+            self.wrong.append(said.text)
 
     def _note(self, request: Request) -> None:
         target = urlsplit(request.url)
@@ -138,7 +147,6 @@ def submit_a_job(visit: Visit) -> None:
     expect(page.get_by_role("status")).to_contain_text("would be accepted")
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("drawn-digits")
-    visit.wrong[:] = [said for said in visit.wrong if "422" not in said]  # the browser tells of refused requests too
 
 
 def promote(visit: Visit) -> None:
@@ -146,6 +154,57 @@ def promote(visit: Visit) -> None:
     expect(page.get_by_text("No alias names a version of it.")).to_be_visible()
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text(re.compile(r"champion\s+names"))).to_be_visible()
+
+
+@pytest.fixture
+def trying(browser: Browser, furnished: str) -> Iterator[Visit]:
+    visit = Visit(browser, furnished, "light")
+    yield visit
+    visit.context.close()
+    assert visit.wrong == []
+
+
+def test_text_is_typed(trying: Visit) -> None:
+    page = trying.open("/ui/try?model=letters-line")
+    page.get_by_label("Text").fill("free money")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#class")).to_have_text(re.compile("yes|no"))
+
+
+def test_a_row_of_a_table_is_filled_in(trying: Visit) -> None:
+    page = trying.open("/ui/try?model=flowers-line")
+    page.get_by_label("height").fill("5")
+    page.get_by_role("button", name="Predict").click()
+    first = page.locator("#answer").inner_text()
+    page.get_by_label("height").fill("-500")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#class")).to_be_visible()
+    assert page.locator("#answer").inner_text() != first
+    page.get_by_label("height").fill("")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.get_by_role("alert")).to_contain_text("[0][2]")
+
+
+def test_a_sound_is_dropped(trying: Visit, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.full(30, 1000, dtype="<i2").tobytes())
+    page = trying.open("/ui/try?model=sounds-line")
+    page.get_by_label("Sound").set_input_files(tmp_path / "tone.wav")
+    expect(page.locator("#class")).to_have_text(re.compile("yes|no"))
+    (tmp_path / "tone.txt").write_text("no sound")
+    page.get_by_label("Sound").set_input_files(tmp_path / "tone.txt")
+    expect(page.get_by_role("alert")).to_contain_text("could not be read as sound")
+
+
+def test_an_image_is_dropped_and_a_row_of_the_report_set_is_taken(trying: Visit, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    page = trying.open("/ui/try?model=pets-duo")
+    page.get_by_label("Image").set_input_files(tmp_path / "red.png")
+    expect(page.get_by_role("heading", name="Members")).to_be_visible()
+    expect(page.get_by_text("mutual information")).to_be_visible()
+    page.get_by_role("button", name="A row of the report set").click()
+    expect(page.locator("#answer")).to_contain_text("the data set says")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

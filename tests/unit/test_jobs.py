@@ -43,3 +43,9 @@ def test_the_backoff_doubles_up_to_six_minutes() -> None:
 def test_a_supervisor_stops_publishing_before_its_lease_ends() -> None:
     timing = Timing()
     assert timing.heartbeat_seconds < timing.self_stop_seconds < timing.lease_seconds
+
+
+def test_an_outage_of_the_store_costs_a_job_nothing_but_time() -> None:
+    again = decide("store_away", failures=2)
+    assert (again.state, again.charge, again.backoff_seconds) == ("queued", "interruptions", 10.0)
+    assert decide("store_away", failures=2, attempts=50).error_slug == "retries-exhausted", "but not for ever"

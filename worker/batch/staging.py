@@ -12,6 +12,7 @@ from app.domain.job_errors import DependencyFailedError
 from app.domain.names import parse_reference
 from app.domain.predict_specs import PredictSpec
 from app.settings import Settings
+from app.store import hold
 from app.store.base import Store
 from worker.assignment import BatchAssignment, Limits
 from worker.staging import Source, dataset_input, version_input
@@ -43,6 +44,7 @@ def lay_out_batch(batch: Batch, *, directory: Path, store: Store, settings: Sett
     """Fetch what is read, make the directories and return the path of the assignment."""
     for name in ("scratch", "output"):
         (directory / name).mkdir(mode=0o700, parents=True)
+    store = hold(store, directory / "inputs")
     assignment = BatchAssignment(
         spec=batch.spec,
         dataset=dataset_input(batch.dataset, batch.manifest, store),

@@ -9,6 +9,7 @@ from app.api.v1 import (
     imports,
     jobs,
     models,
+    plots,
     predict,
     predictions,
     rollouts,
@@ -31,5 +32,6 @@ ROUTERS = tuple(
         rollouts,
         ensembles,
         compare,
+        plots,
     )
 )

@@ -133,7 +133,12 @@ class _Ranked(NamedTuple):
 )
 def compare_models(request: Request, wired: Wired, asked: Annotated[Comparison, Query()]) -> Leaderboard:
     """Return versions with their figures, the Pareto front of costs against quality, and the best within limits."""
-    _refuse_unknown(request)
+    refuse_unknown(request, Comparison)
+    return compare(wired, asked)
+
+
+def compare(wired: Services, asked: Comparison) -> Leaderboard:
+    """Return the leaderboard that was asked for; raise DatasetNotFoundError."""
     if asked.dataset is not None:
         _check_dataset(wired, asked.dataset)
     wired.view.refresh()
@@ -155,13 +160,13 @@ def compare_models(request: Request, wired: Wired, asked: Annotated[Comparison, 
     )
 
 
-def _refuse_unknown(request: Request) -> None:
+def refuse_unknown(request: Request, known: type[Comparison]) -> None:
     """Refuse a limit that would silently limit nothing."""
     for name in request.query_params:
-        if name not in Comparison.model_fields:
+        if name not in known.model_fields:
             kind = errors.UnknownFieldError
             detail = f"There is no parameter `{name[:60]}` here."
-            hint = suggest(name, tuple(Comparison.model_fields))
+            hint = suggest(name, tuple(known.model_fields))
             raise kind(detail, hint=hint, errors=[FieldError(f"/query/{name[:60]}", detail, kind.slug)])
 
 

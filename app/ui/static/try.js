@@ -89,7 +89,7 @@ function members(model, answer) {
     const shares = Array.isArray(member[0]) ? member[0] : member;
     const best = largest(shares);
     return element("tr", {},
-      element("td", {}, `member ${index + 1}`),
+      element("td", {}, model.members[index] ?? `member ${index + 1}`),
       element("td", { className: "name" }, model.classes[best]),
       element("td", {}, element("meter", { min: 0, max: 1, value: shares[best], "aria-label": "Its probability" })),
       element("td", { className: "right" }, `${(100 * shares[best]).toFixed(1)} %`));

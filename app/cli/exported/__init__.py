@@ -1,0 +1,1 @@
+"""Files that `leanfuse export` copies as they are."""
