@@ -29,10 +29,10 @@ def shortened(value: Any) -> Any:
     return parts | ({"epochs": min(parts["epochs"], MOST_EPOCHS)} if "epochs" in parts else {})
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_job_file_of_the_pages_runs_to_its_end(client: Client) -> None:
     for name, spec in read_jobs().items():
-        job = client.jobs.wait(client.jobs.submit(shortened(spec))["id"], timeout_seconds=120)
+        job = client.jobs.wait(client.jobs.submit(shortened(spec))["id"], timeout_seconds=300)
         assert job["state"] == "succeeded", f"{name}: {job['error']}"
         if spec["kind"] == "predict":
             assert job["result"]["rows"] == client.datasets.get("digits")["schema"]["rows"][spec["set"]]
