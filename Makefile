@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long bench-serving bench-scale
+.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long bench-serving bench-scale docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -53,6 +53,10 @@ bench-serving: install ## compare servers (about 25 minutes, needs wrk; peers go
 
 bench-scale: install ## measure what one node, one database and one job's followers carry (about 10 minutes)
 	@$(BIN)/python -m benchmarks.scale
+
+docs: install ## build the pages into site/, which needs no network to be read
+	$(BIN)/python .ci/troubleshooting.py
+	$(BIN)/zensical build --strict --clean
 
 check: install ## lint, types, import rules, spelling
 	$(BIN)/ruff check

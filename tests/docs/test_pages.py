@@ -1,8 +1,7 @@
-"""The pages say what is there: version, settings, routes, job kinds, commands."""
+"""The pages say what is there: version, settings, routes, metrics, commands; their examples are valid."""
 
 import re
 import shlex
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from app import __version__
 from app.cli.main import EXIT_CODES, application
 from app.domain import specs
 from app.main import create_app
+from app.metrics import Metrics
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 HTTP = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-JOBS = (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")}
 
 
 def test_newest_entry_of_the_changelog_is_this_version() -> None:
@@ -54,16 +54,24 @@ def test_every_route_is_documented() -> None:
     assert [operation for operation in sorted(operations) if f"`{operation}`" not in HTTP] == []
 
 
-@pytest.mark.parametrize("union", ["OptimizeMethod", "EnsembleMethod"])
-def test_every_method_is_documented_with_an_example(union: str) -> None:
-    kinds = typing.get_args(typing.get_args(getattr(specs, union))[0])
-    methods = [typing.get_args(kind.model_fields["method"].annotation)[0] for kind in kinds]
-    assert [method for method in methods if f'"method": "{method}"' not in JOBS] == []
+def test_every_metric_is_documented() -> None:
+    exposed = re.findall(r"^# TYPE (\w+)(?<!_created) ", Metrics().render({}).decode(), flags=re.MULTILINE)
+    text = "".join(PAGES.values())
+    assert len(exposed) > 5
+    assert [name for name in exposed if f"`{name}`" not in text] == []
 
 
-def test_every_example_of_the_jobs_page_is_a_valid_spec() -> None:
-    examples = re.findall(r"```json\n(.*?)```", JOBS, flags=re.DOTALL)
-    assert len(examples) >= 7
+def test_every_documented_metric_exists() -> None:
+    exposed = set(re.findall(r"^# TYPE (\w+)(?<!_created) ", Metrics().render({}).decode(), flags=re.MULTILINE))
+    parts = {f"{name}_{part}" for name in exposed for part in ("bucket", "sum", "count")}
+    told = set(re.findall(r"`(leanfuse_[a-z_]+)`", PAGES[ROOT / "docs" / "serving.md"]))
+    assert told - exposed - parts == set()
+
+
+def test_every_example_of_the_pages_is_a_valid_spec() -> None:
+    blocks = [block for text in PAGES.values() for block in re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)]
+    examples = [block for block in blocks if block.lstrip().startswith('{"kind"')]
+    assert len(examples) >= 3
     for example in examples:
         assert specs.submitted_spec_adapter.validate_json(example).name
 
@@ -93,6 +101,6 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *PAGES]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

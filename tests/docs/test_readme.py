@@ -1,4 +1,4 @@
-"""The README's tour, run as it stands against a real service."""
+"""The README's tour and the page that goes on from it, run as they stand against a real service."""
 
 import json
 import os
@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOUR = README.split("## Five-minute tour")[1].split("\n## ")[0]
-BLOCKS = re.findall(r"```sh\n(.*?)```", TOUR, flags=re.DOTALL)
+PAGE = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+BLOCKS = [block for text in (TOUR, PAGE) for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)]
 
 pytestmark = pytest.mark.skipif(
     shutil.which("curl") is None, reason="the tour is told with curl, which is missing here"
@@ -37,7 +38,7 @@ def test_the_tour_can_be_pasted_block_by_block(service: str, tmp_path: Path) -> 
     )
     assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     said = [text.strip() for text in ended.stdout.split("=== end of block\n")]
-    added, _, followed, predicted, reported, distilled, answered, listed, _ = said
+    added, _, followed, predicted, reported, distilled, answered, listed, chosen, _ = said
     assert json.loads(added)["schema"]["rows"].keys() == {"train", "selection", "report"}
     assert "event: done" in followed
     assert '"succeeded"' in followed
@@ -48,6 +49,12 @@ def test_the_tour_can_be_pasted_block_by_block(service: str, tmp_path: Path) -> 
     assert '"succeeded"' in distilled
     assert len(json.loads(answered)["predictions"]) == 2
     assert "digits-student" in listed
+    assert json.loads(chosen.splitlines()[-1])["best"]["name"] != "digits-trio", "three members are too large"
+
+
+def test_the_page_goes_on_from_the_readme() -> None:
+    assert '--8<-- "README.md:tour"' in PAGE
+    assert len(re.findall(r"```sh\n", TOUR)) <= 5, "the first fused prediction takes few steps"
 
 
 def test_the_tour_starts_with_the_two_commands() -> None:
