@@ -144,6 +144,10 @@ class ServedModel:
         """Return the signature, as TensorFlow Serving writes it."""
         return self._connection.get(Document, f"/v1/models/{predict_path(self.reference)}/metadata")
 
+    def openapi(self) -> Document:
+        """Return an OpenAPI document of this model alone: exactly what it takes and answers."""
+        return self._connection.get(Document, f"/v1/models/{predict_path(self.reference)}/openapi.json")
+
     def version(self) -> Version:
         """Return the version that the reference names now: what it is, what was measured, its files."""
         name, version, alias = self.reference
