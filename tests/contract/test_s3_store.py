@@ -10,6 +10,7 @@ from typing import Any
 
 import obstore
 import pytest
+from structlog.testing import capture_logs
 
 from app.domain.errors import UnavailableError
 from app.domain.store_errors import StoreUnavailableError
@@ -104,17 +105,17 @@ def test_a_bucket_that_is_not_there_is_told(shared_object_store: ObjectStore, tm
 
 
 def test_a_refusal_says_what_to_check_and_shows_no_secret(
-    shared_object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shared_object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "another-secret-than-the-right-one"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", wrong)
     store = bucket(shared_object_store, tmp_path / "cache")
 
-    with pytest.raises(StoreUnavailableError, match="refused a request") as told:
+    with capture_logs() as logged, pytest.raises(StoreUnavailableError, match="refused a request") as told:
         store.put(write(tmp_path / "file", b"weights"))
     assert "AWS_SECRET_ACCESS_KEY" in told.value.hint
     traceback = "".join(format_exception(told.value))
-    seen = f"{told.value!r} {traceback} {store!r} {vars(store)} {caplog.text}"
+    seen = f"{told.value!r} {traceback} {store!r} {vars(store)} {logged}"
     assert "store_failed" in seen, "the log was looked at too"
     assert wrong not in seen
     assert SECRET_KEY not in seen
