@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	>/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-jax up check fmt reproduce reproduce-long bench-serving bench-scale docs
+.PHONY: help install demo test test-jax up check fmt openapi reproduce reproduce-long bench-serving bench-scale docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -64,6 +64,9 @@ check: install ## lint, types, import rules, spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+openapi: install ## write docs/openapi.json anew, after a change of the API
+	$(BIN)/python -m tests.api.snapshot
 
 fmt: install ## format and mend what can be mended
 	$(BIN)/ruff check --fix-only

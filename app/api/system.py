@@ -15,6 +15,7 @@ from app import __version__
 from app.api.deps import Services, Wired
 from app.api.problem_page import prefers_html, problem_page
 from app.api.problems import Responses, documented
+from app.api.v1.lookup import NameInPath
 from app.db import jobs
 from app.db.session import reading
 from app.domain import errors
@@ -168,6 +169,13 @@ def _describe(kind: type[LeanfuseError]) -> ProblemKind:
 def get_docs() -> HTMLResponse:
     """Show Swagger UI, from files of this package alone."""
     return HTMLResponse((STATIC / "docs.html").read_text(encoding="utf-8"))
+
+
+@router.get("/docs/models/{name}", include_in_schema=False)
+def get_model_docs(name: NameInPath) -> HTMLResponse:
+    """Show Swagger UI on the document of one model; the script reads its name from the path."""
+    page = (STATIC / "docs.html").read_text(encoding="utf-8")
+    return HTMLResponse(page.replace('="static/', '="../../static/').replace("<title>", f"<title>{name} - "))
 
 
 def install_static(app: FastAPI) -> None:

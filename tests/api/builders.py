@@ -131,14 +131,14 @@ class Registry:
     def add_ensemble(self, name: str = "pets-duo", *, weights: Sequence[float] = (0.25, 0.75)) -> str:
         """Register two members and their weighted mean; return the version's id."""
         members = [self.add_model(f"{name}-m{index}", seed=index + 1) for index in range(len(weights))]
-        graphs = [single_graph(index + 1) for index in range(len(weights))]
+        with reading(self.sessions) as session:
+            schema = DatasetManifest.model_validate(get_dataset(session, "pets").manifest).dataset_schema
+        graphs = [single_graph(index + 1, shape=schema.shape) for index in range(len(weights))]
         fused = fuse(graphs, WeightedMean(tuple(weights)))
         links = tuple(
             Link(role="member", version_id=version_id, position=index, weight=weight)
             for index, (version_id, weight) in enumerate(zip(members, weights, strict=True))
         )
-        with reading(self.sessions) as session:
-            schema = DatasetManifest.model_validate(get_dataset(session, "pets").manifest).dataset_schema
         given = {"kind": "ensemble", "method": "parallel", "links": links}
         return self._register(name, fused, schema, dataset="pets", seed=0, **given)
 

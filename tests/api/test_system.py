@@ -1,8 +1,10 @@
 """Health, metrics, headers, documentation."""
 
 import hashlib
+import re
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -127,6 +129,38 @@ def test_the_documentation_needs_no_other_server(client: TestClient) -> None:
     ):
         assert path.removeprefix("/") in page
         assert client.get(path).status_code == 200
+
+
+SERVED = ("docs.html", "docs.js", "vendor/swagger-ui/swagger-ui.css")
+
+
+@pytest.mark.parametrize("file", SERVED)
+def test_what_the_documentation_is_made_of_names_no_other_host(file: str) -> None:
+    text = (system.STATIC / file).read_text(encoding="utf-8")
+    # The names of namespaces of SVG are no addresses: nothing is fetched from them.
+    addresses = set(
+        re.findall(
+            r"(?:https?:)?//[a-z0-9][a-z0-9.-]*\.[a-z]{2,}", re.sub(r"//.*", "", text) if file.endswith(".js") else text
+        )
+    )
+    assert addresses <= {"http://www.w3.org"}
+
+
+def test_the_page_of_a_model_finds_its_parts_two_folders_up(client: TestClient) -> None:
+    page = client.get("/docs/models/digits-cnn")
+    assert "digits-cnn" in page.text
+    assert page.headers["Content-Security-Policy"] == client.get("/docs").headers["Content-Security-Policy"]
+    for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert client.get(str(httpx.URL("http://localhost/docs/models/digits-cnn").join(path).path)).status_code == 200
+    assert client.get("/docs/models/Not..A-Name").status_code == 404
+
+
+def test_the_policy_of_the_documentation_lets_nothing_leave_the_host(client: TestClient) -> None:
+    policy = dict(
+        part.strip().split(" ", 1) for part in client.get("/docs").headers["Content-Security-Policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert set(" ".join(policy.values()).split()) <= {"'none'", "'self'", "'unsafe-inline'", "data:"}
 
 
 def test_vendored_files_are_unchanged() -> None:

@@ -37,10 +37,11 @@ class Operation:
 
 
 _MODEL = {"name": "digits-cnn"}
+_NEW = {"name": "digits-best"}
 _VERSION = {"name": "digits-cnn", "version": "1"}
 _TAG = {"key": "team", "value": "vision"}
 OPERATIONS = (
-    Operation("POST", "registered-models/create", sent.NewModel, models.create, "Make a registered model", _MODEL),
+    Operation("POST", "registered-models/create", sent.NewModel, models.create, "Make a registered model", _NEW),
     Operation("GET", "registered-models/get", sent.ModelName, models.get, "Look at a registered model"),
     Operation("GET", "registered-models/search", sent.ModelSearch, models.search, "Search registered models"),
     Operation(
@@ -49,7 +50,7 @@ OPERATIONS = (
         sent.NewName,
         models.rename,
         "Rename a registered model",
-        {**_MODEL, "new_name": "digits"},
+        {**_MODEL, "new_name": "digits-large"},
     ),
     Operation(
         "PATCH",
