@@ -8,6 +8,7 @@ from app.api.problems import Responses, problem_body
 from app.domain import errors, request_errors
 from app.domain.error_tree import all_errors
 from app.domain.errors import FieldError, LeanfuseError
+from app.domain.names import NAME_PATTERN
 
 Document = dict[str, Any]
 _EXAMPLE_REQUEST = "4f1c2a9be07d3368"
@@ -34,9 +35,7 @@ _TELLING: Mapping[type[LeanfuseError], LeanfuseError] = {
             hint="Did you mean `epochs`? Allowed: epochs, batch_size, optimizer, schedule.",
             errors=[FieldError("/training/epoch", "There is no field `epoch` here.", "unknown-field")],
         ),
-        errors.ModelNotFoundError(
-            "There is no model 'digits-cn'.", hint="Did you mean `digits-cnn`? Allowed: digits-cnn, digits-trio."
-        ),
+        errors.ModelNotFoundError("There is no model 'digit-cnn'.", hint="`leanfuse models ls` lists the models."),
     )
 }
 
@@ -91,5 +90,7 @@ def _of_parameter(schema: Document) -> Iterator[type[LeanfuseError]]:
         yield errors.InvalidRequestError
     if any(bound in choice for choice in choices for bound in _BOUNDS):
         yield errors.OutOfRangeError
+    if any(choice.get("pattern") == NAME_PATTERN for choice in choices):
+        yield errors.InvalidNameError
     if any("enum" in choice or "const" in choice for choice in choices):
         yield errors.UnknownComponentError

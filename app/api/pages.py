@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from app.api.deps import Wired
 from app.db.pages import PageRequest
+from app.domain.errors import FieldError
 from app.domain.request_errors import InvalidFilterError, InvalidPageTokenError
 
 DEFAULT_SIZE = 50
@@ -86,7 +87,9 @@ def refuse_unknown_filters(request: Request, known: frozenset[str]) -> None:
     for name in request.query_params:
         if name not in known | _PAGING:
             allowed = ", ".join(sorted(known)) or "none but paging"
-            raise InvalidFilterError(f"There is no filter {name[:60]!r} here.", hint=f"Allowed: {allowed}.")
+            detail = f"There is no filter {name[:60]!r} here."
+            field = FieldError(f"/query/{name[:60]}", detail, InvalidFilterError.slug)
+            raise InvalidFilterError(detail, hint=f"Allowed: {allowed}.", errors=[field])
 
 
 def scope_of(path: str, filters: Mapping[str, Any]) -> str:

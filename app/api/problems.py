@@ -152,7 +152,7 @@ def _map(request: Request, error: Exception) -> tuple[LeanfuseError, dict[str, s
     if isinstance(error, RequestValidationError):
         if any(item["loc"][:1] == ("path",) for item in error.errors()):
             return _map_path(request)
-        return explain_parameters(error.errors()), {}
+        return explain_parameters(error.errors(), _parameters(request)), {}
     if isinstance(error, ValidationError):
         return explain_validation(error.errors(include_url=False)), {}
     return _map_http(request, cast("HTTPException", error))
@@ -191,6 +191,17 @@ def allowed_methods(app: FastAPI, path: str) -> list[str]:
     return sorted(
         {method.upper() for pattern, methods in paths if _pattern(pattern).fullmatch(path) for method in methods}
     )
+
+
+def _parameters(request: Request) -> Mapping[str, Any]:
+    """Return the parameters of the operation that was asked for as one schema, so that messages tell whole ranges."""
+    places: dict[str, dict[str, Any]] = {}
+    for pattern, item in request.app.openapi()["paths"].items():
+        if _pattern(pattern).fullmatch(request.url.path):
+            for parameter in item.get(request.method.lower(), {}).get("parameters", ()):
+                name = parameter["name"].lower() if parameter["in"] == "header" else parameter["name"]
+                places.setdefault(parameter["in"], {})[name] = parameter["schema"]
+    return {"properties": {place: {"properties": found} for place, found in places.items()}}
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -73,9 +73,9 @@ def _is_aftermath(item: ErrorDetails) -> bool:
     return item["type"] == "too_short" and isinstance(item["input"], list) and len(item["input"]) >= shortest
 
 
-def explain_parameters(found: Sequence[Any]) -> InvalidInputError:
+def explain_parameters(found: Sequence[Any], schema: Schema | None = None) -> InvalidInputError:
     """Return the error that says which parameters are wrong; their location begins with `query`, `header` or `path`."""
-    return _combine([_explain(item, {}) for item in found])
+    return _combine([_explain(item, schema or {}) for item in found])
 
 
 def _combine(explained: Sequence[Explained]) -> InvalidInputError:
@@ -115,7 +115,7 @@ def _explain(item: ErrorDetails, schema: Schema) -> Explained:
         return Explained(
             pointer, "The number is not finite.", "Send a finite number.", request_errors.NonFiniteNumberError
         )
-    if place.node.get("pattern") in (NAME_PATTERN, REFERENCE_PATTERN) and kind != "string_type":
+    if place.node.get("pattern") in (NAME_PATTERN, REFERENCE_PATTERN) and kind not in ("string_type", "missing"):
         rule = f"A name has {NAME_RULE}." if place.node["pattern"] == NAME_PATTERN else _described(place.node)
         return Explained(pointer, f"{_shown(item)} is not a valid name.", rule, errors.InvalidNameError)
     if kind == "value_error":

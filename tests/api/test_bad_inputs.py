@@ -121,7 +121,7 @@ def test_a_model_that_is_not_there_is_told(refusing: TestClient, path: str, code
         ("?dataset=pets&limit=1001", 422, "out-of-range"),
         ("?dataset=pets&version=2", 404, "model-not-found"),
         ("?dataset=pets&alias=nobody", 404, "model-not-found"),
-        ("?dataset=../etc/passwd", 422, "invalid-request"),
+        ("?dataset=../etc/passwd", 422, "invalid-name"),
     ],
 )
 def test_a_wrong_query_is_refused(refusing: TestClient, query: str, code: int, slug: str) -> None:

@@ -252,3 +252,30 @@ def test_sizes_of_pages_are_coerced(client: TestClient, registry: Registry) -> N
         registry.add_dataset(f"set-{index}")
     sizes = {size: len(client.get(f"/v1/datasets?page_size={size}").json()["datasets"]) for size in (0, 2, 5000)}
     assert sizes == {0: 3, 2: 2, 5000: 3}
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer", "hint"),
+    [
+        (
+            "/v1/models/pets-cnn/predictions?dataset=pets&limit=0",
+            "/query/limit",
+            "Allowed: at least 1 and at most 1,000.",
+        ),
+        ("/v1/jobs?page_size=x", "/query/page_size", "At most 1000; 0 or none: 50."),
+        ("/v1/jobs?colour=red", "/query/colour", "Allowed: children, kind, name, parent_id, state."),
+        ("/v1/jobs?state=done", "/query/state", "Allowed: queued, running, succeeded, failed, cancelled."),
+    ],
+)
+def test_a_wrong_parameter_is_told_with_all_that_is_allowed(
+    refusing: TestClient, path: str, pointer: str, hint: str
+) -> None:
+    problem = refusing.get(path).json()
+    assert problem["hint"] == hint
+    assert [field["pointer"] for field in problem["errors"]] == [pointer]
+
+
+def test_a_name_that_is_missing_is_no_wrong_name(refusing: TestClient) -> None:
+    problem = assert_problem(refusing.post("/v1/datasets", json={}), 422, "invalid-request")
+    assert problem["errors"][0]["pointer"] == "/name"
+    assert "required" in problem["detail"]
