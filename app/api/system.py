@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.staticfiles import StaticFiles
 
 from app import __version__
 from app.api.deps import Services, Wired
-from app.api.problem_page import prefers_html, problem_page
 from app.api.problems import Responses, documented
 from app.api.v1.lookup import NameInPath
 from app.db import jobs
@@ -143,21 +142,31 @@ async def list_problems() -> list[ProblemKind]:
     summary="What does a problem mean?",
     response_model=ProblemKind,
     responses={
-        200: {"content": {"application/json": {}, "text/html": {"schema": {"type": "string"}}}},
+        303: {"description": "To a browser: its page is there."},
         **documented(errors.NotFoundError),
     },
 )
 async def get_problem(
-    slug: str, accept: Annotated[str, Header(description="`text/html` gives a page to read.")] = ""
+    slug: str, accept: Annotated[str, Header(description="`text/html` leads to a page to read.")] = ""
 ) -> Response:
     """Explain one kind of problem: to a program as JSON, to a browser as a page."""
     kind = next((kind for kind in all_errors() if kind.slug == slug), None)
     if kind is None:
         raise errors.NotFoundError(f"There is no problem {slug[:80]!r}.", hint="GET /problems lists them.")
-    told, negotiated = _describe(kind), {"Vary": "Accept"}
     if prefers_html(accept):
-        return HTMLResponse(problem_page(told.model_dump()), headers=negotiated)
-    return JSONResponse(told.model_dump(), headers=negotiated)
+        return RedirectResponse(f"/ui/problems/{slug}", 303, headers={"Vary": "Accept"})
+    return JSONResponse(_describe(kind).model_dump(), headers={"Vary": "Accept"})
+
+
+def prefers_html(accept: str) -> bool:
+    """Tell whether an Accept header names HTML before JSON, as browsers do; programs name neither or JSON.
+
+    >>> prefers_html("text/html,application/xhtml+xml,*/*;q=0.8"), prefers_html("*/*"), prefers_html("")
+    (True, False, False)
+    """
+    types = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    first = next((kind for kind in types if kind in ("text/html", "application/json", "application/problem+json")), "")
+    return first == "text/html"
 
 
 def _describe(kind: type[LeanfuseError]) -> ProblemKind:
