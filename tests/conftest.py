@@ -13,7 +13,7 @@ settings.load_profile("patient")
 # Measuring every tiny graph would take longer than the tests do; those about tuning turn it on.
 os.environ.setdefault("LEANFUSE_SERVING__TUNE", "false")
 
-pytest_plugins = ["tests.services", "tests.object_store"]
+pytest_plugins = ["tests.services", "tests.object_store", "tests.browsers"]
 
 
 @pytest.fixture(scope="session")

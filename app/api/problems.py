@@ -201,7 +201,8 @@ def _parameters(request: Request) -> Mapping[str, Any]:
             for parameter in item.get(request.method.lower(), {}).get("parameters", ()):
                 name = parameter["name"].lower() if parameter["in"] == "header" else parameter["name"]
                 places.setdefault(parameter["in"], {})[name] = parameter["schema"]
-    return {"properties": {place: {"properties": found} for place, found in places.items()}}
+    # Pages are not described; without a schema the error itself tells its place.
+    return {"properties": {place: {"properties": found} for place, found in places.items()}} if places else {}
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from app.api.deps import Services, Wired
-from app.api.v1.compare import Comparison, Cost, Entry, Quality, compare_models
+from app.api.v1.compare import Comparison, Cost, Entry, Quality, compare, refuse_unknown
 from app.db import datasets
 from app.db.session import reading
 from app.plots.parallel import parallel_coordinates
@@ -25,10 +25,11 @@ def show_comparison(
     request: Request, wired: Wired, pages: Rendering, asked: Annotated[Comparison, Query()]
 ) -> HTMLResponse:
     """Show versions side by side."""
+    refuse_unknown(request, Comparison)
     with reading(wired.sessions) as session:
         known = list(datasets.dataset_names(session))
     asked = _completed(wired, asked, known)
-    found = compare_models(request, wired, asked)
+    found = compare(wired, asked)
     drawn = [_drawn(entry) for entry in found.models[:_MOST_DRAWN]]
     return pages.page(
         "compare.html",

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from app.api.deps import Services, Wired
-from app.api.v1.compare import Comparison, Entry, Quality, compare_models
+from app.api.v1.compare import Comparison, Entry, Quality, compare
 from app.api.v1.schemas import JobOut, job_out
 from app.db import jobs
 from app.db.jobs import JobFilter
@@ -26,14 +26,14 @@ _STATES: tuple[State, ...] = ("running", "queued", "succeeded", "failed", "cance
 
 
 @router.get("/")
-def show_overview(request: Request, wired: Wired, pages: Rendering) -> HTMLResponse:
+def show_overview(wired: Wired, pages: Rendering) -> HTMLResponse:
     """Show running jobs and the leaderboard."""
     return pages.page(
         "overview.html",
         running=running_jobs(wired),
         counts=_counts(wired),
         recent=_jobs(wired, JobFilter(), _RECENT_JOBS),
-        boards=_boards(request, wired),
+        boards=_boards(wired),
     )
 
 
@@ -66,8 +66,8 @@ def _counts(wired: Services) -> dict[str, int]:
     return {state: sum(count for (found, _), count in counted.items() if found == state) for state in _STATES}
 
 
-def _boards(request: Request, wired: Services) -> list[tuple[str, Sequence[Entry]]]:
+def _boards(wired: Services) -> list[tuple[str, Sequence[Entry]]]:
     """Return the best versions of every data set: of a classification by accuracy, of a regression by RMSE."""
-    found = [entry for y in _QUALITIES for entry in compare_models(request, wired, Comparison(y=y)).models]
+    found = [entry for y in _QUALITIES for entry in compare(wired, Comparison(y=y)).models]
     found.sort(key=lambda entry: entry.dataset)
     return [(name, list(group)[:_BEST_OF_A_DATASET]) for name, group in groupby(found, key=lambda entry: entry.dataset)]

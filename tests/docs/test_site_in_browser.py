@@ -1,27 +1,12 @@
 """The site in a real browser, opened from a folder: formulas are drawn, the search finds, no network is asked."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-from tests.ui.test_browser import NAMES, SWITCHES
+from playwright.sync_api import Browser, Page, expect
 
 METHODS = sorted((Path(__file__).parents[2] / "docs" / "methods").glob("*.md"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = os.environ.get("LEANFUSE_TEST_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("no browser: install Debian's chromium, or name one in LEANFUSE_TEST_BROWSER")
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=list(SWITCHES))
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,11 +1,6 @@
-"""What a person does, in a real browser: submit a job, watch it, promote what it made, draw a digit.
+"""What a person does, in a real browser: submit a job, watch it, promote what it made, draw a digit."""
 
-Debian's Chromium or any other is used: LEANFUSE_TEST_BROWSER names it, or the path holds one.
-"""
-
-import os
 import re
-import shutil
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,46 +10,17 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from tests.ui.conftest import PAGES
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# As root in a container there is no sandbox; the rest keeps the browser from asking its maker for anything.
-SWITCHES = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
 PATIENCE_MS = 120_000
-# Strokes of digits on a square from 0 to 1, as a person draws them.
-STROKES: dict[str, list[list[tuple[float, float]]]] = {
-    "0": [
-        [
-            (0.5, 0.12),
-            (0.34, 0.2),
-            (0.28, 0.5),
-            (0.34, 0.8),
-            (0.5, 0.88),
-            (0.66, 0.8),
-            (0.72, 0.5),
-            (0.66, 0.2),
-            (0.5, 0.12),
-        ]
-    ],
-    "1": [[(0.4, 0.25), (0.52, 0.12), (0.52, 0.88)]],
-    "7": [[(0.25, 0.15), (0.75, 0.15), (0.45, 0.88)], [(0.35, 0.5), (0.65, 0.5)]],
+# Strokes of digits on a square of 100, as a person draws them.
+STROKES: dict[str, list[list[tuple[int, int]]]] = {
+    "0": [[(50, 12), (34, 20), (28, 50), (34, 80), (50, 88), (66, 80), (72, 50), (66, 20), (50, 12)]],
+    "1": [[(40, 25), (52, 12), (52, 88)]],
+    "7": [[(25, 15), (75, 15), (45, 88)], [(35, 50), (65, 50)]],
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = os.environ.get("LEANFUSE_TEST_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("no browser: install Debian's chromium, or name one in LEANFUSE_TEST_BROWSER")
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=list(SWITCHES))
-        yield started
-        started.close()
 
 
 class Visit:
@@ -92,11 +58,11 @@ def visit(request: pytest.FixtureRequest, browser: Browser, service: str) -> Ite
     assert visit.wrong == []
 
 
-def draw(page: Page, strokes: list[list[tuple[float, float]]]) -> None:
+def draw(page: Page, strokes: list[list[tuple[int, int]]]) -> None:
     box = page.locator("#canvas").bounding_box()
     assert box is not None
     for stroke in strokes:
-        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        points = [(box["x"] + x / 100 * box["width"], box["y"] + y / 100 * box["height"]) for x, y in stroke]
         page.mouse.move(*points[0])
         page.mouse.down()
         for point in points[1:]:
