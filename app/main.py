@@ -75,8 +75,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (system.router, *v1.ROUTERS, *v2.ROUTERS, *mlflow.ROUTERS):
         app.include_router(router)
     system.install_static(app)
-    pages = install_pages(app)
-    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS, "/ui": ErrorForm(pages.error, documented)})
+    as_page = ErrorForm(install_pages(app).error, documented)
+    install_handlers(app, forms={**v2.ERROR_FORMS, **mlflow.ERROR_FORMS, "/": as_page, "/ui": as_page})
     install_openapi(app)
     gate = partial(
         Gate,

@@ -149,6 +149,12 @@ def test_a_wrong_address_gets_a_page_that_tells_why(pages: TestClient, path: str
     assert "<h1>" in answer.text
 
 
+def test_a_refused_first_page_is_a_page_too(pages: TestClient) -> None:
+    answer = pages.get("/", headers={"Host": "elsewhere.example"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+    assert "elsewhere.example" in answer.text
+
+
 def test_the_overview_ranks_versions_and_lists_jobs(pages: TestClient) -> None:
     text = read(pages, "/")
     assert "Leaderboard of" in text
