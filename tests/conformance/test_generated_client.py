@@ -13,6 +13,7 @@ import pytest
 from tests.api.builders import CLASSES
 from tests.conformance.contract_server import CLIENTS, Server, serving
 
+GENERATOR = Path(__file__).with_name("generator.yml")
 USER = Path(__file__).with_name("generated_client.py")
 
 
@@ -35,7 +36,7 @@ def run(*command: str, folder: Path) -> str:
 def test_a_generated_client_uses_the_service(server: Server, tmp_path: Path) -> None:
     (tmp_path / "openapi.json").write_bytes(httpx.get(f"{server.url}/openapi.json").content)
     generator = str(CLIENTS / "openapi-python-client")
-    where = ("--path", "openapi.json", "--output-path", "leanfuse")
+    where = ("--path", "openapi.json", "--output-path", "leanfuse", "--config", str(GENERATOR))
     run(generator, "generate", *where, "--meta", "none", "--fail-on-warning", folder=tmp_path)
     answers: dict[str, Any] = json.loads(run(str(CLIENTS / "python"), str(USER), server.url, folder=tmp_path))
 
