@@ -137,6 +137,7 @@ def _lifespan(
         counter.start()
         janitor.start()
         if own_process:
+            threading.Thread(target=app.state.templates.warm, name="templates", daemon=True).start()
             _freeze()
         log.info("api_started", version=__version__, predict_threads=settings.serving.threads_of_a_process)
         try:

@@ -36,6 +36,11 @@ class Templates:
         """Return a page, or a part of one, with what its template asks for."""
         return HTMLResponse(self._environment.get_template(name).render(context), status_code=code)
 
+    def warm(self) -> None:
+        """Compile every template, so that no reader waits for it."""
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
+
     def error(self, error: LeanfuseError, headers: Mapping[str, str]) -> HTMLResponse:
         """Return the page that tells a reader what went wrong, and how to go on."""
         page = self.page("error.html", code=error.code, error=error)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SkipValidation
 
 from app.api.deps import Services, Wired
 from app.api.problems import documented
@@ -85,7 +85,8 @@ class Entry(BaseModel):
     latency_ms_batch_32: float
     memory_bytes: int | None
     pareto: bool = Field(description="No other version of its data set is as good in every x and y and better in one.")
-    indistinguishable_from: list[str] = Field(
+    # Hundreds of names for each of hundreds of versions, all made here.
+    indistinguishable_from: SkipValidation[list[str]] = Field(
         description="Versions of the front whose 95 % interval of the accuracy overlaps this one's."
     )
 
@@ -222,18 +223,15 @@ def _rank_alike(rows: Sequence[VersionRow], asked: Comparison) -> list[_Ranked]:
     front = pareto_front(costs)
     intervals = [_interval(row.manifest.metrics) for row in rows]
     near = overlapping(intervals, [place for place, on_it in enumerate(front) if on_it])
+    references = [f"{row.name}/{row.version}" for row in rows]
     return [
-        _Ranked(row, loss, on_it, [_reference(rows[place]) for place in places])
+        _Ranked(row, loss, on_it, [references[place] for place in places])
         for row, loss, on_it, places in zip(rows, losses, front, near, strict=True)
     ]
 
 
 def _interval(metrics: Metrics) -> Interval | None:
     return metrics.accuracy_interval
-
-
-def _reference(row: VersionRow) -> str:
-    return f"{row.name}/{row.version}"
 
 
 def _best(ranked: Sequence[_Ranked], limits: Mapping[str, float]) -> tuple[Entry | None, NearestMiss | None]:
