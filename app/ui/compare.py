@@ -53,4 +53,5 @@ def _completed(wired: Services, asked: Comparison, known: Sequence[str]) -> Comp
 
 
 def _drawn(entry: Entry) -> dict[str, Any]:
-    return {**entry.model_dump(exclude={"indistinguishable_from"}), "href": f"/ui/models/{entry.name}/versions/{entry.version}"}
+    figures = entry.model_dump(exclude={"indistinguishable_from"})
+    return {**figures, "href": f"/ui/models/{entry.name}/versions/{entry.version}"}
