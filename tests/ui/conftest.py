@@ -95,6 +95,8 @@ def _furnished(folder: Path, sqlite_template: Path) -> Iterator[tuple[TestClient
             _add_rows(registry, name, given)
         registry.add_dataset("prices", classes=(), task="regression")
         registry.add_model("prices-line", dataset="prices")
+        for seed in (1, 2):
+            registry.add_model("pets-twice", seed=seed)
         registry.add_model("sounds-line", dataset="sounds")
         registry.add_model("letters-line", dataset="letters", dtype="uint8")
         registry.add_model("flowers-line", dataset="flowers")

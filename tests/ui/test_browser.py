@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -122,12 +123,50 @@ def promote(visit: Visit) -> None:
     expect(page.get_by_text(re.compile(r"champion\s+names"))).to_be_visible()
 
 
+def test_a_file_is_uploaded_and_a_wrong_one_is_explained(visit: Visit, tmp_path: Path) -> None:
+    rows = [f"{place},{place * 7 % 5},{'big' if place > 20 else 'small'}" for place in range(40)]
+    (tmp_path / "sizes.csv").write_text("\n".join(["length,width,label", *rows]))
+    (tmp_path / "broken.csv").write_text("length,label\n1,a\n2\n")
+    page = visit.open("/ui/datasets")
+    page.get_by_label("Name").fill("sizes")
+    page.get_by_label("File", exact=True).set_input_files(tmp_path / "broken.csv")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("line 3")
+    page.get_by_label("File", exact=True).set_input_files(tmp_path / "sizes.csv")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("sizes")
+    expect(page.get_by_role("columnheader", name="width")).to_be_visible()
+
+
+def test_a_job_is_cancelled(visit: Visit) -> None:
+    spec = {"kind": "train", "name": "endless", "dataset": "sizes", "architecture": {"type": "mlp"}}
+    job = httpx.post(f"{visit.url}/v1/jobs", json=spec | {"training": {"epochs": 10_000, "batch_size": 8}}).raise_for_status().json()
+    page = visit.open(f"/ui/jobs/{job['id']}")
+    page.once("dialog", lambda asked: asked.accept())
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#state")).to_have_text("cancelled", timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Run it again")).to_be_visible()
+
+
 @pytest.fixture
 def trying(browser: Browser, furnished: str) -> Iterator[Visit]:
     visit = Visit(browser, furnished, "light")
     yield visit
     visit.context.close()
     assert visit.wrong == []
+
+
+def test_a_promotion_is_rolled_back(trying: Visit) -> None:
+    page = trying.open("/ui/models/pets-twice")
+    for version in ("v1", "v2"):
+        page.get_by_label("Version").select_option(version)
+        page.get_by_role("button", name="Promote").click()
+        expect(page.get_by_text(re.compile(rf"champion\s+names {version}"))).to_be_visible()
+    page.once("dialog", lambda asked: asked.accept())
+    page.get_by_role("button", name="Roll back").click()
+    expect(page.get_by_text(re.compile(r"champion\s+names v1"))).to_be_visible()
+    page.get_by_text("History of champion").click()
+    expect(page.get_by_text("before v2")).to_be_visible()
 
 
 def test_text_is_typed(trying: Visit) -> None:
