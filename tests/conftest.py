@@ -16,6 +16,11 @@ os.environ.setdefault("LEANFUSE_SERVING__TUNE", "false")
 pytest_plugins = ["tests.services", "tests.object_store", "tests.browsers"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Return the folder of real data sets, or skip."""

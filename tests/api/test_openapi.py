@@ -118,12 +118,17 @@ def test_every_way_to_optimize_and_fuse_has_an_example() -> None:
     assert {spec["kind"] for spec in JOB_SPECS.values()} == {"train", "optimize", "ensemble", "search", "predict"}
 
 
-EXAMPLES = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+# Those that stand in a page; what a page takes in from docs/jobs is run by tests/docs/test_job_files.py.
+EXAMPLES = [
+    block
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for block in re.findall(r"```json\n(\{.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+]
 
 
 @pytest.fixture
 def digits(client: TestClient, registry: Registry) -> TestClient:
-    """Register what the examples of docs/jobs.md start from."""
+    """Register what the examples of the pages start from."""
     registry.add_dataset("digits", shape=(8, 8, 1), rows=200)
     registry.add_dataset("more-digits", shape=(8, 8, 1), rows=100)
     architectures = {"cnn": {"type": "cnn"}, "mlp": {"type": "mlp"}, "resnet": {"type": "resnet", "blocks": 3}}
@@ -134,7 +139,7 @@ def digits(client: TestClient, registry: Registry) -> TestClient:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: json.loads(text)["name"])
-def test_an_example_of_the_page_of_jobs_is_accepted_when_it_is_sent(digits: TestClient, example: str) -> None:
+def test_an_example_of_a_page_is_accepted_when_it_is_sent(digits: TestClient, example: str) -> None:
     spec = json.loads(example)
     checked = digits.post("/v1/jobs?validate_only=true", json=spec)
     assert checked.status_code == 200, checked.text

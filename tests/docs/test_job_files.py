@@ -29,6 +29,7 @@ def shortened(value: Any) -> Any:
     return parts | ({"epochs": min(parts["epochs"], MOST_EPOCHS)} if "epochs" in parts else {})
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_every_job_file_of_the_pages_runs_to_its_end(client: Client) -> None:
     for name, spec in read_jobs().items():

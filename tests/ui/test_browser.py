@@ -140,7 +140,11 @@ def test_a_file_is_uploaded_and_a_wrong_one_is_explained(visit: Visit, tmp_path:
 
 def test_a_job_is_cancelled(visit: Visit) -> None:
     spec = {"kind": "train", "name": "endless", "dataset": "sizes", "architecture": {"type": "mlp"}}
-    job = httpx.post(f"{visit.url}/v1/jobs", json=spec | {"training": {"epochs": 10_000, "batch_size": 8}}).raise_for_status().json()
+    job = (
+        httpx.post(f"{visit.url}/v1/jobs", json=spec | {"training": {"epochs": 10_000, "batch_size": 8}})
+        .raise_for_status()
+        .json()
+    )
     page = visit.open(f"/ui/jobs/{job['id']}")
     page.once("dialog", lambda asked: asked.accept())
     page.get_by_role("button", name="Cancel").click()
