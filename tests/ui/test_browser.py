@@ -230,6 +230,16 @@ def test_axe_finds_nothing_to_mend(browser: Browser, furnished: str, theme: str)
     assert {path: rules for path, rules in found.items() if rules} == {}
 
 
+def test_pages_fit_a_phone(browser: Browser, furnished: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    widths = {}
+    for path in PAGES:
+        page.goto(furnished + path)
+        widths[path] = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert {path: width for path, width in widths.items() if width > 390} == {}
+
+
 def test_both_themes_can_be_chosen_and_last(visit: Visit) -> None:
     page = visit.open("/")
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
