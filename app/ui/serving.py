@@ -1,9 +1,11 @@
 """Serving: how long predictions take, how many rows run at once, what waits."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+from prometheus_client.metrics_core import Metric
 
 from app.api.deps import Services, Wired
 from app.ui.histograms import Histogram, read_counts, read_histograms
@@ -49,14 +51,15 @@ def show_serving_part(wired: Wired, pages: Rendering) -> HTMLResponse:
 
 
 def _measured(wired: Services) -> dict[str, Any]:
-    served = _served(wired)
+    families = wired.metrics.families()
+    served = _served(families)
     batches = Histogram()
     for one in served:
         for bound, count in one.rows.counts.items():
             batches.counts[bound] = batches.counts.get(bound, 0.0) + count
     return {
         "served": served,
-        "routes": _routes(wired),
+        "routes": _routes(families),
         "batches": [(bound, count) for bound, count in batches.buckets() if count],
         "loaded": sum(wired.predictor.is_loaded(row) for row in wired.view.every_version()),
         "waiting": wired.predictor.waiting_rows,
@@ -64,8 +67,7 @@ def _measured(wired: Services) -> dict[str, Any]:
     }
 
 
-def _served(wired: Services) -> list[Served]:
-    families = wired.metrics.families()
+def _served(families: Sequence[Metric]) -> list[Served]:
     outcomes = read_counts(families, "leanfuse_predictions", (*_BY_VERSION, "outcome"))
     queue, run, rows = (
         read_histograms(families, f"leanfuse_{name}", _BY_VERSION)
@@ -88,8 +90,7 @@ def _served(wired: Services) -> list[Served]:
     ]
 
 
-def _routes(wired: Services) -> list[Route]:
-    families = wired.metrics.families()
+def _routes(families: Sequence[Metric]) -> list[Route]:
     codes = read_counts(families, "leanfuse_http_requests", ("method", "route", "code"))
     durations = read_histograms(families, "leanfuse_http_request_duration_seconds", ("method", "route"))
     found = [

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from numpy.typing import NDArray
 
 from app.api.deps import Services, Wired
+from app.api.v1.lookup import member_names
 from app.db import datasets
 from app.db.registry import VersionRow
 from app.db.session import reading
@@ -48,7 +49,7 @@ def show_trying(wired: Wired, pages: Rendering, model: str = "") -> HTMLResponse
         version=row,
         schema=manifest.dataset_schema if manifest else None,
         typical=_typical(wired, manifest) if manifest else None,
-        members=_members(wired, row) if row is not None else [],
+        members=member_names(wired, row) if row is not None else [],
         predict_url=_predict_url(chosen) if row is not None else "",
     )
 
@@ -58,12 +59,6 @@ def _find(wired: Services, reference: str) -> tuple[VersionRow | None, str]:
         return wired.view.resolve(parse_reference(reference)), ""
     except LeanfuseError as unknown:
         return None, f"{unknown.detail} {unknown.hint}"
-
-
-def _members(wired: Services, row: VersionRow) -> list[str]:
-    links = sorted((link for link in row.manifest.links if link.role == "member"), key=lambda link: link.position)
-    found = [wired.view.by_id(link.version_id) for link in links]
-    return [f"{member.name}/{member.version}" if member else "" for member in found]
 
 
 def _predict_url(reference: str) -> str:

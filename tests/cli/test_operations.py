@@ -28,9 +28,13 @@ def operations() -> dict[str, tuple[str, str]]:
 
 def calls(client: Client, folder: Path) -> dict[str, Callable[[], object]]:
     """Return what a user would write for each operation."""
-    models, ensembles, jobs, datasets = client.models, client.ensembles, client.jobs, client.datasets
-    file, rows, example = folder / "file", [[1.0]], [{"x": [1.0]}]
+    file = folder / "file"
     file.touch()
+    return {**calls_of_work(client, file), **calls_of_answers(client), **calls_of_the_registry(client, file)}
+
+
+def calls_of_work(client: Client, file: Path) -> dict[str, Callable[[], object]]:
+    jobs, datasets = client.jobs, client.datasets
     return {
         "get_liveness": client.live,
         "get_readiness": client.ready,
@@ -50,6 +54,13 @@ def calls(client: Client, folder: Path) -> dict[str, Callable[[], object]]:
         "cancel_job": lambda: jobs.cancel("7"),
         "retry_job": lambda: jobs.retry("7"),
         "stream_job_events": lambda: list(jobs.events("7")),
+        "get_job_plot": lambda: jobs.plot("7"),
+    }
+
+
+def calls_of_answers(client: Client) -> dict[str, Callable[[], object]]:
+    models, ensembles, rows, example = client.models, client.ensembles, [[1.0]], [{"x": [1.0]}]
+    return {
         "predict": lambda: models["pets"].predict(rows),
         "predict_version": lambda: models["pets/3"].predict(rows),
         "predict_alias": lambda: models["pets@champion"].predict(rows),
@@ -70,6 +81,12 @@ def calls(client: Client, folder: Path) -> dict[str, Callable[[], object]]:
         "get_alias_metadata": models["pets@champion"].metadata,
         "get_ensemble_predictions": lambda: ensembles["duo"].predictions(dataset="pets"),
         "get_model_predictions": lambda: list(models["pets"].walk_predictions(dataset="pets")),
+    }
+
+
+def calls_of_the_registry(client: Client, file: Path) -> dict[str, Callable[[], object]]:
+    models, ensembles = client.models, client.ensembles
+    return {
         "list_models": lambda: list(models.list()),
         "import_model": lambda: models.import_onnx(file, name="pets", dataset="pets"),
         "get_model": lambda: models.get("pets"),
@@ -86,7 +103,6 @@ def calls(client: Client, folder: Path) -> dict[str, Callable[[], object]]:
         "get_plot_png": lambda: models["pets/3"].plot("confusion", form="png"),
         "get_comparison_svg": lambda: models.comparison_plot(dataset="pets"),
         "get_comparison_png": lambda: models.comparison_plot(form="png", dataset="pets"),
-        "get_job_plot": lambda: jobs.plot("7"),
         "download_artifact": lambda: models.download("pets", 3, "model.onnx", file),
         "set_alias": lambda: models.set_alias("pets", "champion", 3),
         "delete_alias": lambda: models.delete_alias("pets", "champion"),

@@ -173,6 +173,14 @@ def test_a_promotion_is_rolled_back(trying: Visit) -> None:
     expect(page.get_by_text("before v2")).to_be_visible()
 
 
+def test_a_description_is_written_and_taken_back(trying: Visit) -> None:
+    page = trying.open("/ui/models/pets-duo")
+    for written, shown in (("Tells pets apart.", "Tells pets apart."), ("", "Nothing was written about it yet.")):
+        page.get_by_label("Description").fill(written)
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(".head p")).to_have_text(shown)
+
+
 def test_text_is_typed(trying: Visit) -> None:
     page = trying.open("/ui/try?model=letters-line")
     page.get_by_label("Text").fill("free money")

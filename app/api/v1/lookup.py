@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from app.api.deps import Services
-from app.db import retiring
+from app.db import registry, retiring
 from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain.errors import ModelNotFoundError
@@ -69,6 +69,15 @@ def check_kind(found: VersionRow, kind: str | None) -> VersionRow:
     if kind is not None and found.manifest.kind != kind:
         raise ModelNotFoundError(f"{found.name!r} is no {kind}.", hint=f"GET /v1/models/{found.name} describes it.")
     return found
+
+
+def member_names(wired: Services, row: VersionRow) -> list[str]:
+    """Return what an ensemble fuses, each as `name/version`, in the order of its graph's outputs; else nothing."""
+    links = [link for link in row.manifest.links if link.role == "member"]
+    with reading(wired.sessions) as session:
+        found = registry.versions_by_id(session, [link.version_id for link in links])
+    ordered = [found[link.version_id] for link in sorted(links, key=lambda link: link.position)]
+    return [f"{member.name}/{member.version}" for member in ordered]
 
 
 def etag(digest: str) -> str:

@@ -11,8 +11,8 @@ from app.api.deps import Services, Wired
 from app.api.model_document import Described, describe_model
 from app.api.problems import documented
 from app.api.v1.answers import reply
-from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version
-from app.db import datasets, registry
+from app.api.v1.lookup import AliasInPath, NameInPath, VersionInPath, find_version, member_names
+from app.db import datasets
 from app.db.registry import VersionRow
 from app.db.session import reading
 from app.domain import errors
@@ -27,11 +27,17 @@ _FOUND = {
 }
 _DOCUMENTED: dict[str, Any] = {
     "response_model": None,
-    "responses": {**_FOUND, **documented(errors.ModelNotFoundError, errors.VersionRejectedError)},
+    "responses": {
+        **_FOUND,
+        **documented(errors.ModelNotFoundError, errors.VersionRejectedError, errors.ArtifactCorruptedError),
+    },
 }
 _OF_A_VERSION: dict[str, Any] = {
     "response_model": None,
-    "responses": {**_FOUND, **documented(errors.ModelNotFoundError, errors.ModelDeletedError)},
+    "responses": {
+        **_FOUND,
+        **documented(errors.ModelNotFoundError, errors.ModelDeletedError, errors.ArtifactCorruptedError),
+    },
 }
 
 
@@ -59,16 +65,8 @@ async def _document(request: Request, wired: Services, reference: Reference, pat
 
 
 def _describe(request: Request, wired: Services, version: VersionRow, path: str) -> Response:
-    told = Described(version, path, _members(wired, version), _example_row(wired, version))
+    told = Described(version, path, member_names(wired, version), _example_row(wired, version))
     return reply(describe_model(told, request.app.openapi()))
-
-
-def _members(wired: Services, version: VersionRow) -> list[str]:
-    links = [link for link in version.manifest.links if link.role == "member"]
-    with reading(wired.sessions) as session:
-        found = registry.versions_by_id(session, [link.version_id for link in links])
-    ordered = [found[link.version_id] for link in sorted(links, key=lambda link: link.position)]
-    return [f"{row.name}/{row.version}" for row in ordered]
 
 
 def _example_row(wired: Services, version: VersionRow) -> NDArray[Any] | None:

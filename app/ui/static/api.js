@@ -69,7 +69,7 @@ function jsonOf(form) {
   for (const field of form.elements) {
     if (!field.name || (field.type === "radio" && !field.checked)) continue;
     if (field.type === "checkbox") { if (field.checked) values[field.name] = true; continue; }
-    if (field.value === "") continue;
+    if (field.value === "" && !("keep" in field.dataset)) continue;
     values[field.name] = field.type === "number" || field.dataset.type === "number" ? Number(field.value) : field.value;
   }
   return values;

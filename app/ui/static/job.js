@@ -3,6 +3,7 @@
 
 const COLORS = { light: ["#0b5fb0", "#b3530a"], dark: ["#6db3f8", "#f0a35c"] };
 const LOSS = /loss|nll/;
+const DRAW_MS = 250;
 
 addEventListener("DOMContentLoaded", () => {
   const follow = document.getElementById("follow");
@@ -65,15 +66,17 @@ function duration(seconds) {
 class Curves {
   #rows;
   #plots = [];
+  #timer;
 
   constructor(rows) {
     this.#rows = rows;
   }
 
+  // Short epochs come by the dozen; drawing each of them would leave the page no time for anything else.
   add(row) {
     this.#rows.push(row);
     document.getElementById("curves").hidden = false;
-    this.draw();
+    this.#timer ??= setTimeout(() => { this.#timer = undefined; this.draw(); }, DRAW_MS);
   }
 
   draw() {
