@@ -9,6 +9,7 @@ from app.domain import errors, request_errors
 from app.domain.error_tree import all_errors
 from app.domain.errors import FieldError, LeanfuseError
 from app.domain.names import NAME_PATTERN
+from app.domain.store_errors import StoreUnavailableError
 
 Document = dict[str, Any]
 _EXAMPLE_REQUEST = "4f1c2a9be07d3368"
@@ -75,6 +76,9 @@ def _common(path: str, operation: Document) -> Iterator[type[LeanfuseError]]:
     yield from (request_errors.InvalidHostError, LeanfuseError)
     if path not in _WITHOUT_DATABASE:
         yield errors.DatabaseUnavailableError
+    # Whoever reads an artifact may find that it is damaged, or that the store is away.
+    if any(errors.ArtifactCorruptedError.slug in told["description"] for told in operation["responses"].values()):
+        yield StoreUnavailableError
     if "requestBody" in operation:
         yield errors.PayloadTooLargeError
     if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):

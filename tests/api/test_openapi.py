@@ -111,6 +111,16 @@ def test_an_example_is_accepted_when_it_is_sent(client: TestClient, registry: An
     assert answer.status_code == 202, answer.text
 
 
+def test_whatever_reads_artifacts_may_find_the_store_away(document: dict[str, Any]) -> None:
+    told = {
+        f"{method} {path}": " ".join(answer["description"] for answer in operation["responses"].values())
+        for path, method, operation in operations(document)
+    }
+    reading = {name for name, text in told.items() if "artifact-corrupted" in text}
+    assert {"get /v1/datasets/{name}/rows", "get /v1/ensembles", "post /v1/models/{name}:predict"} <= reading
+    assert {name for name in reading if "store-unavailable" not in told[name]} == set()
+
+
 def test_every_way_to_optimize_and_fuse_has_an_example() -> None:
     methods = {name for union in (OptimizeMethod, EnsembleMethod) for name in methods_of(union)}
     shown = {spec["method"]["method"] for spec in JOB_SPECS.values() if "method" in spec}

@@ -24,6 +24,7 @@ from app.domain import errors, upload_errors
 from app.domain.datasets import DatasetManifest, RowSet
 from app.domain.error_tree import all_errors
 from app.domain.explain import explain_validation
+from app.domain.store_errors import StoreUnavailableError
 
 router = APIRouter(prefix="/v1", tags=["datasets"])
 _MOST_NUMBERS = 2_000_000
@@ -92,6 +93,7 @@ _BODY: dict[str, Any] = {
             errors.InvalidNameError,
             errors.AlreadyExistsError,
             errors.DatasetUnavailableError,
+            StoreUnavailableError,
         ),
     },
 )
@@ -174,7 +176,11 @@ def _find(row: Dataset | None, name: str) -> Dataset:
     return row
 
 
-@router.get("/datasets/{name}/rows", summary="Look at rows", responses=documented(errors.NotFoundError))
+@router.get(
+    "/datasets/{name}/rows",
+    summary="Look at rows",
+    responses=documented(errors.NotFoundError, errors.ArtifactCorruptedError),
+)
 def get_dataset_rows(
     wired: Wired,
     name: str,

@@ -63,7 +63,7 @@ class EnsembleList(BaseModel):
     next_page_token: str = ""
 
 
-@router.get("/ensembles", summary="List ensembles", responses=documented(*LISTING))
+@router.get("/ensembles", summary="List ensembles", responses=documented(*LISTING, errors.ArtifactCorruptedError))
 def list_ensembles(request: Request, wired: Wired, page: Pages) -> EnsembleList:
     """List the models whose newest version fuses others."""
     refuse_unknown_filters(request, frozenset())
@@ -77,7 +77,7 @@ def list_ensembles(request: Request, wired: Wired, page: Pages) -> EnsembleList:
 @router.get(
     "/ensembles/{name}",
     summary="Look at an ensemble",
-    responses=documented(errors.ModelNotFoundError, errors.VersionRejectedError),
+    responses=documented(errors.ModelNotFoundError, errors.VersionRejectedError, errors.ArtifactCorruptedError),
 )
 def get_ensemble(wired: Wired, name: NameInPath) -> EnsembleOut:
     """Return the newest version of an ensemble: members, weights, gain."""
@@ -88,7 +88,7 @@ def get_ensemble(wired: Wired, name: NameInPath) -> EnsembleOut:
 @router.get(
     "/ensembles/{name}/versions/{version}",
     summary="Look at a version of an ensemble",
-    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError),
+    responses=documented(errors.ModelNotFoundError, errors.ModelDeletedError, errors.ArtifactCorruptedError),
 )
 async def get_ensemble_version(wired: Wired, name: NameInPath, version: VersionInPath) -> EnsembleOut:
     """Return one version of an ensemble: members, weights, gain."""

@@ -102,6 +102,7 @@ class _Upload(NamedTuple):
         errors.ShapeMismatchError,
         errors.DatasetNotFoundError,
         request_errors.IdempotencyKeyReusedError,
+        errors.ArtifactCorruptedError,
     ),
 )
 async def import_model(request: Request, wired: Wired, key: OptionalKey) -> Response:

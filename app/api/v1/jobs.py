@@ -245,7 +245,14 @@ def cancel_job(wired: Wired, job_id: UUID) -> JobOut:
     status_code=202,
     summary="Submit a failed or cancelled job again",
     response_model=JobOut,
-    responses=documented(errors.JobNotFoundError, errors.ConflictError),
+    responses=documented(
+        errors.JobNotFoundError,
+        errors.ConflictError,
+        errors.VersionRejectedError,
+        errors.ReferenceNotFoundError,
+        MethodNotApplicableError,
+        errors.ArtifactCorruptedError,
+    ),
 )
 def retry_job(wired: Wired, job_id: UUID) -> Response:
     """Submit the same spec as a new job; members that exist by now are not trained again."""
